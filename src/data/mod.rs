@@ -1,0 +1,1 @@
+//! Data sets: bytes in, batches out.

@@ -1,0 +1,106 @@
+//! The one error type: what was being done, what was expected, what was found, what to do next.
+
+use std::fmt;
+
+/// Result of everything in this crate that a user's file, machine or flag can make fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What sort of thing went wrong; callers branch on this, people read [`Error`]'s text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A data set or image could not be used.
+    Data,
+    /// A file's bytes are not what its format says.
+    Format,
+    /// Shapes, channel counts or class counts do not fit together.
+    Shape,
+    /// A checkpoint is of another architecture, version or run.
+    Checkpoint,
+    /// No usable device, or the device failed.
+    Device,
+    /// NaN or infinity where a finite number is needed.
+    Numeric,
+    /// An argument is outside what it can mean.
+    Argument,
+    /// Reading or writing a file failed.
+    Io,
+}
+
+/// An error a user can act on.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    doing: String,
+    expected: Option<String>,
+    found: Option<String>,
+    next: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind` that happened while `doing` ("reading the labels of t10k-labels-idx1-ubyte").
+    pub fn new(kind: ErrorKind, doing: impl Into<String>) -> Self {
+        Error { kind, doing: doing.into(), expected: None, found: None, next: None }
+    }
+
+    /// What would have been right ("2051 in the first four bytes").
+    #[must_use]
+    pub fn expected(mut self, expected: impl fmt::Display) -> Self {
+        self.expected = Some(expected.to_string());
+        self
+    }
+
+    /// What was there instead.
+    #[must_use]
+    pub fn found(mut self, found: impl fmt::Display) -> Self {
+        self.found = Some(found.to_string());
+        self
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn next(mut self, next: impl fmt::Display) -> Self {
+        self.next = Some(next.to_string());
+        self
+    }
+
+    /// The kind, for callers that branch.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing)?;
+        match (&self.expected, &self.found) {
+            (Some(expected), Some(found)) => write!(f, ": expected {expected}, found {found}")?,
+            (Some(expected), None) => write!(f, ": expected {expected}")?,
+            (None, Some(found)) => write!(f, ": {found}")?,
+            (None, None) => {}
+        }
+        match &self.next {
+            Some(next) => write!(f, ". {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_a_sentence() {
+        let error = Error::new(ErrorKind::Format, "reading train-labels")
+            .expected("magic 2049")
+            .found("2051")
+            .next("Are images and labels swapped?");
+        assert_eq!(
+            error.to_string(),
+            "reading train-labels: expected magic 2049, found 2051. Are images and labels swapped?"
+        );
+    }
+}

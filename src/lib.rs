@@ -1,0 +1,9 @@
+//! Centripetal trains convolutional networks so that they can be cut without losing anything.
+
+pub mod data;
+pub mod error;
+pub mod optim;
+pub mod prune;
+pub mod rng;
+
+pub use error::{Error, ErrorKind, Result};

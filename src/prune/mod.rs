@@ -1,0 +1,1 @@
+//! Clusters, coupling criteria, surgery and the certificate.
