@@ -1,0 +1,4 @@
+//! Fast CPU paths.
+pub(super) fn description() -> String {
+    "portable".to_owned()
+}

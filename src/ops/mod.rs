@@ -1,0 +1,200 @@
+//! The operators, one file each: configuration, output shape, parameters, MACs, channels, forward, backward, twins.
+
+pub mod add;
+pub mod relu;
+pub mod softmax_cross_entropy;
+
+pub use add::Add;
+pub use relu::Relu;
+
+use crate::device::Kernel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+
+/// Every kernel of the library: what the self-test and the shader tests go through.
+pub static KERNELS: &[&Kernel] = &[
+    &add::ACCUMULATE,
+    &add::ADD_FORWARD,
+    &softmax_cross_entropy::METRICS_ACCUMULATE,
+    &relu::RELU_BACKWARD,
+    &relu::RELU_FORWARD,
+    &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
+    &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
+];
+
+/// Lists the operators once: the enum, its conversions and its dispatch to [`Operator`].
+macro_rules! operators {
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
+        /// An operator with its configuration.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "type")]
+        pub enum Op {
+            $($(#[$meta])* $name($name)),*
+        }
+
+        impl Op {
+            /// The operator's behaviour.
+            pub fn operator(&self) -> &dyn Operator {
+                match self { $(Op::$name(op) => op),* }
+            }
+
+            /// The operator's name as in PyTorch.
+            pub fn type_name(&self) -> &'static str {
+                match self { $(Op::$name(_) => stringify!($name)),* }
+            }
+        }
+
+        $(impl From<$name> for Op {
+            fn from(op: $name) -> Op { Op::$name(op) }
+        })*
+    };
+}
+
+operators! {
+    /// Sum of all inputs.
+    Add,
+    /// The image.
+    Input,
+    /// max(x, 0).
+    Relu,
+}
+
+impl Op {
+    /// How many inputs it takes.
+    pub fn arity(&self) -> RangeInclusive<usize> {
+        self.operator().arity()
+    }
+}
+
+/// The input image: no computation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {}
+
+impl Operator for Input {
+    fn arity(&self) -> RangeInclusive<usize> {
+        0..=0
+    }
+
+    fn output_shape(&self, _inputs: &[Shape]) -> Result<Shape> {
+        Err(Error::new(ErrorKind::Shape, "checking the input node").expected("it as the first node alone"))
+    }
+
+    fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {
+        Channels::New
+    }
+
+    fn forward(&self, _recorder: &mut Recorder<'_>, _node: &NodeIo) -> Tensor {
+        panic!("the input image is bound, not computed")
+    }
+
+    fn backward(&self, _recorder: &mut Recorder<'_>, _node: &NodeIo) {}
+}
+
+/// What a parameter tensor is; decides weight decay, initialisation and the optimizer's treatment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ParamKind {
+    /// Filters or a linear layer's matrix: decayed.
+    Weight,
+    /// Bias of a convolution or linear layer.
+    Bias,
+    /// Batch norm's gamma (`weight` in PyTorch).
+    Gamma,
+    /// Batch norm's beta (`bias` in PyTorch).
+    Beta,
+    /// Batch norm's running mean: a statistic, not trained.
+    RunningMean,
+    /// Batch norm's running variance: a statistic, not trained.
+    RunningVar,
+}
+
+impl ParamKind {
+    /// Whether the optimizer updates it.
+    pub fn is_trained(self) -> bool {
+        !matches!(self, ParamKind::RunningMean | ParamKind::RunningVar)
+    }
+}
+
+/// A parameter tensor of an operator. Its first dimension is the operator's output channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// PyTorch's name within the module: `weight`, `bias`, `running_mean`, `running_var`.
+    pub name: &'static str,
+    /// Dimensions, `[K, C/groups, R, S]` for filters.
+    pub dims: Vec<usize>,
+    /// What it is.
+    pub kind: ParamKind,
+}
+
+impl ParamSpec {
+    /// Numbers in it.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where an operator's output channels come from: all that coupling needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Channels {
+    /// Output channel k is channel k of every input: elementwise operators, batch norm, pooling, add.
+    Same,
+    /// New channels, each a mixture of all input channels: convolution, linear.
+    New,
+    /// Output channel k is the given channel of the given input, or constant zero: concat, padding, flatten, depthwise.
+    From(Vec<Option<(usize, usize)>>),
+    /// Grouped convolution: new channels, but both sides must shrink alike in each of this many groups.
+    Grouped(usize),
+}
+
+/// What every operator states about itself.
+pub trait Operator {
+    /// How many inputs it takes.
+    fn arity(&self) -> RangeInclusive<usize> {
+        1..=1
+    }
+
+    /// Shape of one image's output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] when the inputs do not fit its configuration.
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape>;
+
+    /// Its parameter tensors and running statistics.
+    fn parameters(&self) -> Vec<ParamSpec> {
+        Vec::new()
+    }
+
+    /// Multiply-accumulates for one image; 0 for all but convolution and linear.
+    fn macs(&self, _inputs: &[Shape], _output: Shape) -> u64 {
+        0
+    }
+
+    /// Where its output channels come from.
+    fn channels(&self, inputs: &[Shape], output: Shape) -> Channels;
+
+    /// Records the forward dispatches and returns the output tensor.
+    fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor;
+
+    /// Records the backward dispatches: parameter gradients, then input gradients.
+    fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo);
+}
+
+/// Shared by operators that need exactly one shape on all inputs.
+pub(crate) fn same_shapes(doing: &str, inputs: &[Shape]) -> Result<Shape> {
+    match inputs.iter().find(|shape| **shape != inputs[0]) {
+        None => Ok(inputs[0]),
+        Some(other) => Err(Error::new(ErrorKind::Shape, doing).expected(inputs[0]).found(other)),
+    }
+}
+
+/// Workgroups of 64 invocations for `invocations` of them: the grid of one-number-per-invocation kernels.
+pub(crate) fn workgroups_of_64(invocations: u64) -> u64 {
+    invocations.div_ceil(64)
+}
