@@ -1,1 +1,4 @@
 //! Optimizers and learning-rate schedules.
+
+pub mod forecast;
+pub mod schedule;

@@ -1,1 +1,4 @@
 //! Clusters, coupling criteria, surgery and the certificate.
+
+pub mod cluster;
+pub mod width;
