@@ -1,8 +1,10 @@
 //! A network as plain data: a list of named nodes in topological order.
 
 mod builder;
+mod coupling;
 
 pub use builder::GraphBuilder;
+pub use coupling::{Coupling, Group, Member};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{Op, ParamSpec};

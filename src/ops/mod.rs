@@ -10,12 +10,16 @@ pub use relu::Relu;
 use crate::device::Kernel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::prune::surgery::Cut;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// Every kernel of the library: what the self-test and the shader tests go through.
 pub static KERNELS: &[&Kernel] = &[
+    &crate::optim::csgd::CLUSTER_DEVIATION,
+    &crate::optim::csgd::CSGD_STEP,
+    &crate::optim::sgd::SGD_STEP,
     &add::ACCUMULATE,
     &add::ADD_FORWARD,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
@@ -178,6 +182,12 @@ pub trait Operator {
 
     /// Where its output channels come from.
     fn channels(&self, inputs: &[Shape], output: Shape) -> Channels;
+
+    /// The operator after surgery, its tensors in `cut` made smaller. Needed only where channels show in the
+    /// configuration or the tensors; `None` leaves both as they are.
+    fn cut(&self, _cut: &mut Cut<'_>) -> Option<Op> {
+        None
+    }
 
     /// Records the forward dispatches and returns the output tensor.
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor;

@@ -86,7 +86,8 @@ pub static CLUSTER_DEVIATION: Kernel = Kernel {
 const SEGMENT_WORDS: usize = 4;
 
 fn csgd_step(args: Args<'_>) {
-    let (p, [gradients, metrics, segments, members], [parameters, momentum]) = args.unpack::<CsgdParams, 4, 2>();
+    let (p, [gradients, metrics, segments, members], [parameters, momentum]) =
+        args.unpack::<CsgdParams, 4, 2>();
     if is_poisoned(metrics) {
         return;
     }
@@ -133,7 +134,8 @@ fn cluster_deviation(args: Args<'_>) {
             continue;
         }
         for column in 0..segment[3] as usize {
-            let mean: f32 = rows.iter().map(|&row| values[row as usize + column]).sum::<f32>() / rows.len() as f32;
+            let mean: f32 =
+                rows.iter().map(|&row| values[row as usize + column]).sum::<f32>() / rows.len() as f32;
             *deviation += rows.iter().map(|&row| (values[row as usize + column] - mean).powi(2)).sum::<f32>();
         }
     }

@@ -41,7 +41,12 @@ pub enum Decayed {
 
 impl Default for SgdConfig {
     fn default() -> Self {
-        SgdConfig { momentum: 0.9, direction: Direction::HeavyBall, weight_decay: 1e-4, decay: Decayed::Weights }
+        SgdConfig {
+            momentum: 0.9,
+            direction: Direction::HeavyBall,
+            weight_decay: 1e-4,
+            decay: Decayed::Weights,
+        }
     }
 }
 

@@ -1,0 +1,122 @@
+//! The cut: duplicates are deleted and the next layers' input channels summed. A pure function of plain data.
+//!
+//! Of every cluster the survivor (lowest index) stays, with its own filter, bias, gamma, beta, mean and variance; in each
+//! consumer the members' input columns are summed into the survivor's. Exact when the members agree in all of these.
+
+use super::cluster::Partition;
+use super::clusters::Clusters;
+use crate::error::Result;
+use crate::graph::{Graph, Node};
+use crate::model::{Model, TensorData, Tensors};
+use std::collections::BTreeMap;
+
+/// One node under the knife: what its operator is told.
+#[derive(Debug)]
+pub struct Cut<'a> {
+    /// The partition of each input's channels.
+    pub inputs: Vec<&'a Partition>,
+    /// The partition of the node's own output channels.
+    pub output: &'a Partition,
+    /// The node's tensors by their name within the node, to be replaced by the smaller ones.
+    pub tensors: BTreeMap<String, TensorData>,
+}
+
+impl Cut<'_> {
+    /// Keeps the survivors' rows of every tensor.
+    pub fn keep_rows(&mut self) {
+        let survivors = self.output.survivors();
+        for tensor in self.tensors.values_mut() {
+            let row_len = tensor.data.len() / tensor.dims[0].max(1);
+            tensor.data =
+                survivors.iter().flat_map(|&row| tensor.data[row * row_len..][..row_len].to_vec()).collect();
+            tensor.dims[0] = survivors.len();
+        }
+    }
+
+    /// Sums the columns (second dimension) of `weight` over each cluster of the first input.
+    pub fn sum_columns(&mut self) {
+        self.sum_grouped_columns(1);
+    }
+
+    /// Like [`Cut::sum_columns`] for a weight of `groups` groups, each of which sees its own part of the input; called
+    /// after [`Cut::keep_rows`].
+    pub fn sum_grouped_columns(&mut self, groups: usize) {
+        let Some(weight) = self.tensors.get_mut("weight") else { return };
+        let [rows, columns] = [weight.dims[0], weight.dims[1]];
+        let spatial: usize = weight.dims[2..].iter().product();
+        let clusters_of = |group: usize| {
+            let range = group * columns..(group + 1) * columns;
+            self.inputs[0].clusters().iter().filter(move |cluster| range.contains(&cluster[0]))
+        };
+        let kept = clusters_of(0).count();
+        let mut data = Vec::with_capacity(rows * kept * spatial);
+        for row in 0..rows {
+            let group = row / (rows / groups).max(1);
+            for cluster in clusters_of(group) {
+                for at in 0..spatial {
+                    let element = |&channel: &usize| {
+                        weight.data[(row * columns + channel - group * columns) * spatial + at]
+                    };
+                    data.push(cluster.iter().map(element).sum());
+                }
+            }
+        }
+        weight.data = data;
+        weight.dims[1] = kept;
+    }
+}
+
+/// Cuts `model` by `clusters`: the slim network.
+///
+/// # Errors
+/// [`crate::ErrorKind::Shape`] when the graph's shapes do not fit.
+pub fn cut(model: &Model, clusters: &Clusters) -> Result<Model> {
+    let graph = &model.graph;
+    let shapes = graph.shapes()?;
+    let partitions: Vec<Partition> = (0..graph.nodes.len())
+        .map(|id| clusters.of_node(id).cloned().unwrap_or_else(|| Partition::singletons(shapes[id].c)))
+        .collect();
+    let mut tensors = Tensors::new();
+    let mut nodes = Vec::with_capacity(graph.nodes.len());
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let mut mine = BTreeMap::new();
+        for spec in node.op.operator().parameters() {
+            if let Some(tensor) = model.tensors.get(&format!("{}.{}", node.name, spec.name)) {
+                mine.insert(spec.name.to_owned(), tensor.clone());
+            }
+        }
+        let inputs = node.inputs.iter().map(|&input| &partitions[input]).collect();
+        let mut cut = Cut { inputs, output: &partitions[id], tensors: mine };
+        let op = node.op.operator().cut(&mut cut).unwrap_or_else(|| node.op.clone());
+        tensors
+            .extend(cut.tensors.into_iter().map(|(name, tensor)| (format!("{}.{name}", node.name), tensor)));
+        nodes.push(Node { name: node.name.clone(), op, inputs: node.inputs.clone() });
+    }
+    let slim = Model { graph: Graph { name: graph.name.clone(), input: graph.input, nodes }, tensors };
+    slim.validate()?;
+    Ok(slim)
+}
+
+/// Moves every clustered row onto its cluster's mean, so that the cut that follows is exact whatever was left of the
+/// deviation. The network changes by that, which the certificate states as a step of its own.
+pub fn snap(model: &Model, clusters: &Clusters) -> Model {
+    let mut snapped = model.clone();
+    for (id, node) in model.graph.nodes.iter().enumerate() {
+        let Some(partition) = clusters.of_node(id) else { continue };
+        for spec in node.op.operator().parameters() {
+            let Some(tensor) = snapped.tensors.get_mut(&format!("{}.{}", node.name, spec.name)) else {
+                continue;
+            };
+            let row_len = tensor.data.len() / tensor.dims[0].max(1);
+            for cluster in partition.clusters().iter().filter(|cluster| cluster.len() > 1) {
+                for column in 0..row_len {
+                    let sum: f64 =
+                        cluster.iter().map(|row| f64::from(tensor.data[row * row_len + column])).sum();
+                    let mean = (sum / cluster.len() as f64) as f32;
+                    cluster.iter().for_each(|row| tensor.data[row * row_len + column] = mean);
+                }
+            }
+        }
+    }
+    snapped
+}
