@@ -1,2 +1,5 @@
 //! The command.
+mod data;
+mod prefetch;
+
 fn main() {}

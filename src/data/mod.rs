@@ -1,4 +1,151 @@
 //! Data sets: bytes in, batches out.
+//!
+//! A [`Dataset`] hands out labelled images of one shape as bytes. A [`Loader`] makes batches of them: it
+//! shuffles, augments and normalises. Every format is read by a pure function of bytes ([`idx`], [`cifar`]),
+//! so that a browser, which has no files, uses the same code as the command line.
 
-/// Label of a sample that does not count.
+pub mod augment;
+pub mod cifar;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod idx;
+pub mod loader;
+pub mod memory;
+pub mod synthetic;
+
+pub use augment::{Augment, Flip};
+#[cfg(feature = "embedded")]
+pub use embedded::embedded;
+pub use loader::Loader;
+pub use memory::{InMemory, Subset};
+pub use synthetic::Synthetic;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The label of a row that holds no sample (the end of a partial last batch). The loss skips it.
 pub const IGNORE: u32 = u32::MAX;
+
+/// Labelled images of one shape, by index.
+pub trait Dataset: Send + Sync {
+    /// A name for messages and reports ("Fashion-MNIST").
+    fn name(&self) -> &str;
+
+    /// How many images there are; never 0 for a data set of this crate.
+    fn len(&self) -> usize;
+
+    /// Whether there are no images at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `[C, H, W]` of every image.
+    fn shape(&self) -> [usize; 3];
+
+    /// Class names; labels are indices into them.
+    fn classes(&self) -> &[String];
+
+    /// The class of image `index < len`.
+    fn label(&self, index: usize) -> u32;
+
+    /// Writes image `index < len` to `out` as C*H*W bytes, one channel after the other.
+    ///
+    /// # Errors
+    /// When the image is decoded on demand and cannot be.
+    fn image(&self, index: usize, out: &mut [u8]) -> Result<()>;
+
+    /// Mean and standard deviation that [`Loader`] normalises with.
+    fn normalization(&self) -> &Normalization;
+}
+
+/// Per-channel statistics in units of the full range, 0 (black) to 1 (white).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalization {
+    /// Subtracted from each channel.
+    pub mean: Vec<f32>,
+    /// Each channel is divided by it; positive.
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// Measures `dataset` on at most `limit` images, evenly spaced over it.
+    ///
+    /// The deviation is that of the population, and at least 1/255: one grey level, so that a constant channel
+    /// does not become infinite.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::image`], and a data set or `limit` of zero images.
+    pub fn measure(dataset: &dyn Dataset, limit: usize) -> Result<Self> {
+        let [channels, height, width] = dataset.shape();
+        let used = dataset.len().min(limit);
+        if used == 0 {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("measuring mean and deviation of {}", dataset.name()),
+            )
+            .expected("at least one image")
+            .found("none"));
+        }
+        let mut image = vec![0; channels * height * width];
+        // Sums of integers are exact, so the result depends on neither order nor platform.
+        let mut sums = vec![[0u64; 2]; channels];
+        for sample in 0..used {
+            dataset.image(sample * dataset.len() / used, &mut image)?;
+            for (sum, plane) in sums.iter_mut().zip(image.chunks_exact(height * width)) {
+                for &pixel in plane {
+                    let pixel = u64::from(pixel);
+                    sum[0] += pixel;
+                    sum[1] += pixel * pixel;
+                }
+            }
+        }
+        let count = (used * height * width) as f64;
+        let moments = sums.iter().map(|&[sum, squares]| {
+            let mean = sum as f64 / count;
+            let variance = (squares as f64 / count - mean * mean).max(0.0);
+            ((mean / 255.0) as f32, (variance.sqrt().max(1.0) / 255.0) as f32)
+        });
+        let (mean, std) = moments.unzip();
+        Ok(Normalization { mean, std })
+    }
+}
+
+/// A file's bytes and the name that messages call it by. The library itself opens no files.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Where the bytes are from: a path or an address.
+    pub name: &'a str,
+    /// The whole file.
+    pub bytes: &'a [u8],
+}
+
+/// What one step of training or evaluation reads.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// N*C*H*W normalised values; all 0 in rows past `samples`.
+    pub images: Vec<f32>,
+    /// N labels; [`IGNORE`] in rows past `samples`.
+    pub labels: Vec<u32>,
+    /// How many of the N rows hold a sample; below N only in the last batch of an evaluation.
+    pub samples: usize,
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measured_statistics_are_those_of_the_pixels() {
+        let plain = Normalization { mean: vec![0.0; 2], std: vec![1.0; 2] };
+        let images = vec![0, 255, 10, 10, 0, 255, 10, 10];
+        let data = InMemory::new("tiny", [2, 1, 2], names(&["a", "b"]), images, vec![0, 1], plain).unwrap();
+        let measured = Normalization::measure(&data, 100).unwrap();
+        assert_eq!(measured.mean, [0.5, 10.0 / 255.0]);
+        assert_eq!(measured.std, [0.5, 1.0 / 255.0]);
+        let nothing = Normalization::measure(&data, 0).unwrap_err().to_string();
+        assert!(nothing.contains("at least one image"), "{nothing}");
+    }
+}

@@ -1,0 +1,417 @@
+//! `folder:DIR`: images in a folder a class, `train/CLASS/*.png|jpg|jpeg` and `val/CLASS/...` or `test/CLASS/...`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use centripetal::data::{Dataset, InMemory, Normalization};
+use centripetal::{Error, ErrorKind, Result};
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use rayon::prelude::*;
+
+use super::{Splits, holds};
+
+/// Images are decoded once, when the folder is opened, if those of both splits need at most this many bytes
+/// (1 GiB); otherwise each time they are asked for.
+pub(super) const BUDGET: u64 = 1 << 30;
+
+/// How many training images mean and deviation are measured on.
+const MEASURED: usize = 1000;
+
+const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Opens `dir`. Images become `side` x `side`, or the size of the first training image, whatever their own
+/// proportions; one channel if all of them are grey, else three.
+///
+/// Every file's header is read here, so that a file that is no image is found before training. A file that
+/// breaks off after a sound header is found here too if the images fit in `budget` bytes.
+///
+/// # Errors
+/// No `train` or no `val` or `test` folder, no classes, a class without images, a test class that is no training
+/// class, and an unreadable image, by its path.
+pub(super) fn open(dir: &Path, side: Option<usize>, budget: u64) -> Result<Splits> {
+    let missing = |expected: &str| {
+        Error::new(ErrorKind::Io, format!("opening the image folder {}", dir.display()))
+            .expected(expected)
+            .found(holds(dir))
+            .next("Lay it out as train/CLASS/*.png and val/CLASS/*.png (or jpg, jpeg)")
+    };
+    let train_dir = dir.join("train");
+    if !train_dir.is_dir() {
+        return Err(missing("a folder train"));
+    }
+    let test_dir = ["val", "test"].map(|name| dir.join(name)).into_iter().find(|dir| dir.is_dir());
+    let test_dir = test_dir.ok_or_else(|| missing("a folder val or test"))?;
+
+    let classes = class_names(&train_dir)?;
+    let test_classes = class_names(&test_dir)?;
+    if let Some(unknown) = test_classes.iter().find(|class| !classes.contains(class)) {
+        return Err(Error::new(ErrorKind::Data, format!("opening the image folder {}", test_dir.display()))
+            .expected(format!("the classes of {}", train_dir.display()))
+            .found(format!("the class {unknown}, which has no training images")));
+    }
+    let mut notes = Vec::new();
+    let train = Listing::new(&train_dir, &classes, &mut notes)?;
+    let test = Listing::new(&test_dir, &classes, &mut notes)?;
+
+    let headers = inspect(train.files.iter().chain(&test.files))?;
+    let (width, height) = side.map_or(headers[0].size, |side| (side as u32, side as u32));
+    let channels = if headers.iter().all(|header| header.grey) { 1 } else { 3 };
+    let resized = headers.iter().filter(|header| header.size != (width, height)).count();
+    if resized > 0 {
+        notes.push(format!(
+            "{resized} of {} images are resized to {width} x {height}; folder@SIDE:DIR sets another size",
+            headers.len()
+        ));
+    }
+
+    let shape = [channels, height as usize, width as usize];
+    let name = dir.display().to_string();
+    let mut on_demand =
+        OnDemand { name, shape, classes, listing: train, normalization: unmeasured(channels) };
+    on_demand.normalization = Normalization::measure(&on_demand, MEASURED)?;
+    let test = OnDemand { listing: test, ..on_demand.clone() };
+    let needed = shape.iter().fold(headers.len() as u64, |bytes, &side| bytes.saturating_mul(side as u64));
+    if needed <= budget {
+        return Ok(Splits {
+            train: Arc::new(on_demand.decode_all()?),
+            test: Arc::new(test.decode_all()?),
+            notes,
+        });
+    }
+    notes.push(format!(
+        "The images need {} MiB, more than the {} MiB that are kept in memory: they are decoded again each epoch",
+        needed >> 20,
+        budget >> 20
+    ));
+    Ok(Splits { train: Arc::new(on_demand), test: Arc::new(test), notes })
+}
+
+/// Stands in until the images have been measured.
+fn unmeasured(channels: usize) -> Normalization {
+    Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }
+}
+
+/// The sorted names of the folders in `dir`.
+fn class_names(dir: &Path) -> Result<Vec<String>> {
+    let mut classes = Vec::new();
+    for path in entries(dir)? {
+        if path.is_dir() && !hidden(&path) {
+            classes.push(file_name(&path).into_owned());
+        }
+    }
+    if classes.is_empty() {
+        return Err(Error::new(ErrorKind::Data, format!("opening the image folder {}", dir.display()))
+            .expected("a folder a class")
+            .found(holds(dir)));
+    }
+    classes.sort_unstable();
+    Ok(classes)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let failed =
+        |error: std::io::Error| Error::new(ErrorKind::Io, format!("listing {}", dir.display())).found(error);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+fn hidden(path: &Path) -> bool {
+    file_name(path).starts_with('.')
+}
+
+/// The image files of a split, class by class, sorted, so that an index means the same image on every machine.
+#[derive(Clone)]
+struct Listing {
+    files: Vec<PathBuf>,
+    labels: Vec<u32>,
+}
+
+impl Listing {
+    fn new(dir: &Path, classes: &[String], notes: &mut Vec<String>) -> Result<Self> {
+        let mut listing = Listing { files: Vec::new(), labels: Vec::new() };
+        let mut ignored = 0;
+        for (label, class) in (0u32..).zip(classes) {
+            let class_dir = dir.join(class);
+            if !class_dir.is_dir() {
+                notes.push(format!("{} has no images of the class {class}", dir.display()));
+                continue;
+            }
+            let (mut images, others): (Vec<PathBuf>, Vec<PathBuf>) =
+                entries(&class_dir)?.into_iter().filter(|path| !hidden(path)).partition(|path| {
+                    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+                    EXTENSIONS.contains(&extension.as_str())
+                });
+            if images.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("opening the class {}", class_dir.display()),
+                )
+                .expected("png, jpg or jpeg files")
+                .found(holds(&class_dir)));
+            }
+            ignored += others.len();
+            images.sort_unstable();
+            listing.labels.resize(listing.labels.len() + images.len(), label);
+            listing.files.append(&mut images);
+        }
+        if ignored > 0 {
+            notes.push(format!(
+                "{ignored} files in {} are no png, jpg or jpeg and are ignored",
+                dir.display()
+            ));
+        }
+        Ok(listing)
+    }
+}
+
+struct Header {
+    /// Width, height.
+    size: (u32, u32),
+    grey: bool,
+}
+
+/// The headers of all `files`, or an error that names the first file that has none.
+fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> {
+    let files: Vec<&PathBuf> = files.collect();
+    let headers: Vec<Result<Header>> = files
+        .par_iter()
+        .map(|path| {
+            let decoder = reader(path)?.into_decoder().map_err(|error| unreadable(path, &error))?;
+            Ok(Header { size: decoder.dimensions(), grey: !decoder.color_type().has_color() })
+        })
+        .collect();
+    let failures = headers.iter().filter(|header| header.is_err()).count();
+    headers.into_iter().collect::<Result<_>>().map_err(|error| match failures {
+        1 => error.next("Repair or remove it"),
+        _ => error.next(format!("Repair or remove it; {} more files are unreadable", failures - 1)),
+    })
+}
+
+/// Opens `path` as what its content says it is, for files are often named png and are jpeg.
+fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<fs::File>>> {
+    let open = || ImageReader::open(path)?.with_guessed_format();
+    open().map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Data, format!("reading the image {}", path.display())).found(why)
+}
+
+/// A split whose images are decoded each time they are asked for.
+#[derive(Clone)]
+struct OnDemand {
+    name: String,
+    shape: [usize; 3],
+    classes: Vec<String>,
+    listing: Listing,
+    normalization: Normalization,
+}
+
+impl OnDemand {
+    fn decode_all(self) -> Result<InMemory> {
+        let size: usize = self.shape.iter().product();
+        let mut images = vec![0; self.len() * size];
+        images
+            .par_chunks_exact_mut(size)
+            .enumerate()
+            .try_for_each(|(index, image)| self.image(index, image))?;
+        let OnDemand { name, shape, classes, listing, normalization } = self;
+        InMemory::new(name, shape, classes, images, listing.labels, normalization)
+    }
+}
+
+impl Dataset for OnDemand {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.listing.files.len()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.listing.labels[index]
+    }
+
+    fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
+        let path = &self.listing.files[index];
+        let image = reader(path)?.decode().map_err(|error| unreadable(path, &error))?;
+        write_planes(image, self.shape, out);
+        Ok(())
+    }
+
+    fn normalization(&self) -> &Normalization {
+        &self.normalization
+    }
+}
+
+/// Writes `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
+/// where it shrinks, so that nothing aliases) if it has another size.
+fn write_planes(image: DynamicImage, shape: [usize; 3], out: &mut [u8]) {
+    let [channels, height, width] = shape;
+    let (height, width) = (height as u32, width as u32);
+    let image = match (image.width(), image.height()) == (width, height) {
+        true => image,
+        false => image.resize_exact(width, height, FilterType::Triangle),
+    };
+    if channels == 1 {
+        out.copy_from_slice(&image.into_luma8());
+        return;
+    }
+    let pixels = image.into_rgb8();
+    for (channel, plane) in out.chunks_exact_mut(out.len() / channels).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(pixels.pixels()) {
+            *value = pixel[channel];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn grey(path: PathBuf, width: u32, height: u32, value: u8) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        GrayImage::from_pixel(width, height, Luma([value])).save(path).unwrap();
+    }
+
+    fn colour(path: PathBuf, width: u32, height: u32, value: [u8; 3]) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        RgbImage::from_pixel(width, height, Rgb(value)).save(path).unwrap();
+    }
+
+    /// Two classes in colour, training and test.
+    fn sample() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        colour(at("train/dog/2.png"), 4, 3, [20, 0, 255]);
+        colour(at("train/cat/1.png"), 4, 3, [10, 0, 255]);
+        colour(at("train/cat/3.JPEG"), 8, 8, [100, 100, 100]);
+        grey(at("val/dog/4.png"), 4, 3, 40);
+        dir
+    }
+
+    fn error(dir: &TempDir) -> String {
+        open(dir.path(), None, BUDGET).err().expect("an error").to_string()
+    }
+
+    fn pixels(data: &dyn Dataset, index: usize) -> Vec<u8> {
+        let mut out = vec![0; data.shape().iter().product()];
+        data.image(index, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn classes_are_sorted_and_the_first_image_fixes_the_size() {
+        let dir = sample();
+        let splits = open(dir.path(), None, BUDGET).unwrap();
+        assert_eq!(splits.train.classes(), ["cat", "dog"]);
+        assert_eq!((splits.train.shape(), splits.train.len(), splits.test.len()), ([3, 3, 4], 3, 1));
+        assert_eq!((0..3).map(|i| splits.train.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(splits.test.label(0), 1);
+        assert_eq!(pixels(&*splits.train, 0), [[10; 12], [0; 12], [255; 12]].concat());
+        assert!(pixels(&*splits.train, 1).iter().all(|value| value.abs_diff(100) <= 2));
+        assert_eq!(pixels(&*splits.test, 0), [40; 36]);
+        assert!(splits.notes.iter().any(|note| note.starts_with("1 of 4 images are resized to 4 x 3")));
+        assert!(splits.notes.iter().any(|note| note.ends_with("val has no images of the class cat")));
+        let mean = splits.train.normalization().mean[0];
+        assert!((mean - (10.0 + 20.0 + 100.0) / 3.0 / 255.0).abs() < 0.01, "{mean}");
+        assert_eq!(splits.test.normalization(), splits.train.normalization());
+    }
+
+    #[test]
+    fn memory_and_on_demand_give_the_same_images() {
+        let dir = sample();
+        let (memory, demand) =
+            (open(dir.path(), None, BUDGET).unwrap(), open(dir.path(), None, 143).unwrap());
+        assert!(demand.notes.last().unwrap().contains("decoded again each epoch"));
+        assert_eq!(memory.notes.len() + 1, demand.notes.len());
+        for i in 0..3 {
+            assert_eq!(pixels(&*memory.train, i), pixels(&*demand.train, i));
+        }
+        assert_eq!(open(dir.path(), None, 144).unwrap().notes, memory.notes);
+    }
+
+    #[test]
+    fn a_given_side_and_all_grey() {
+        let dir = tempfile::tempdir().unwrap();
+        grey(dir.path().join("train/a/1.png"), 9, 5, 200);
+        grey(dir.path().join("test/a/1.jpg"), 3, 3, 100);
+        let splits = open(dir.path(), Some(6), BUDGET).unwrap();
+        assert_eq!(splits.train.shape(), [1, 6, 6]);
+        assert_eq!(pixels(&*splits.train, 0), [200; 36]);
+        assert!(pixels(&*splits.test, 0).iter().all(|value| value.abs_diff(100) <= 2));
+        let spec = format!("folder@6:{}", dir.path().display());
+        assert_eq!(crate::data::open(&spec, 0).unwrap().train.shape(), [1, 6, 6]);
+    }
+
+    #[test]
+    fn unreadable_images_are_named_when_the_folder_is_opened() {
+        let dir = sample();
+        let bad = dir.path().join("train/cat/broken.png");
+        fs::write(&bad, "no image").unwrap();
+        let message = error(&dir);
+        assert!(message.starts_with(&format!("reading the image {}: ", bad.display())), "{message}");
+        assert!(message.ends_with(". Repair or remove it"), "{message}");
+        fs::write(dir.path().join("val/dog/worse.png"), "").unwrap();
+        assert!(error(&dir).ends_with("1 more files are unreadable"), "{}", error(&dir));
+    }
+
+    #[test]
+    fn an_image_that_breaks_off_is_named() {
+        let dir = sample();
+        let bad = dir.path().join("train/cat/1.png");
+        let whole = fs::read(&bad).unwrap();
+        fs::write(&bad, &whole[..whole.len() - 20]).unwrap();
+        assert!(
+            error(&dir).starts_with(&format!("reading the image {}: ", bad.display())),
+            "{}",
+            error(&dir)
+        );
+    }
+
+    #[test]
+    fn a_missing_layout_says_what_it_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(error(&dir).contains("expected a folder train, found an empty folder. Lay it out as"));
+        fs::create_dir_all(dir.path().join("train")).unwrap();
+        assert!(error(&dir).contains("expected a folder val or test, found only train"));
+        fs::create_dir_all(dir.path().join("val")).unwrap();
+        assert!(error(&dir).contains("expected a folder a class, found an empty folder"));
+        colour(dir.path().join("train/cat/1.png"), 2, 2, [0; 3]);
+        fs::create_dir_all(dir.path().join("val/cow")).unwrap();
+        assert!(error(&dir).contains("found the class cow, which has no training images"));
+        fs::rename(dir.path().join("val/cow"), dir.path().join("val/cat")).unwrap();
+        fs::write(dir.path().join("val/cat/readme.txt"), "").unwrap();
+        assert!(error(&dir).contains("expected png, jpg or jpeg files, found only readme.txt"));
+    }
+
+    #[test]
+    fn other_files_are_ignored_and_counted() {
+        let dir = sample();
+        fs::write(dir.path().join("train/cat/notes.txt"), "").unwrap();
+        fs::write(dir.path().join("train/cat/.hidden.png"), "").unwrap();
+        let splits = open(dir.path(), None, BUDGET).unwrap();
+        assert!(splits.notes[0].starts_with("1 files in "), "{:?}", splits.notes);
+    }
+}
