@@ -1,0 +1,3 @@
+//! The devices a network can be trained on.
+
+pub mod simd;
