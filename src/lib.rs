@@ -11,6 +11,7 @@ pub mod plan;
 pub mod prune;
 pub mod rng;
 pub mod shape;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
 pub use shape::Shape;

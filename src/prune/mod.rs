@@ -1,9 +1,11 @@
 //! Clusters, coupling criteria, surgery and the certificate.
 
 pub mod cluster;
+pub mod certificate;
 mod clusters;
 pub mod surgery;
 pub mod width;
 
+pub use certificate::{Certificate, Comparison, LayerReport, Stages, certify};
 pub use cluster::{Clustering, Partition};
 pub use clusters::{ClusterPlan, Clusters, Pace};

@@ -1,0 +1,330 @@
+//! Training and evaluation: one submission a step, nothing read back inside it.
+
+use crate::data::{Batch, Loader};
+use crate::device::{CommandList, Device, PendingRead};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Model, Tensors};
+use crate::optim::csgd::{self, DeviationMeter, Table};
+use crate::optim::{Schedule, SgdConfig, sgd};
+use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
+use crate::prune::Clusters;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What C-SGD adds to SGD.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Centripetal {
+    /// The clusters of every node's channels.
+    pub clusters: Clusters,
+    /// eps, the centripetal strength.
+    pub strength: f64,
+}
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Images in a batch.
+    pub batch: usize,
+    /// Learning rate by step.
+    pub schedule: Schedule,
+    /// Momentum and weight decay.
+    pub sgd: SgdConfig,
+    /// Clusters and strength for C-SGD; `None` is plain SGD.
+    pub centripetal: Option<Centripetal>,
+}
+
+/// A network being trained on a device.
+#[derive(Debug)]
+pub struct Trainer {
+    device: Arc<Device>,
+    model: Model,
+    config: TrainConfig,
+    arenas: Arenas,
+    plan: Plan,
+    update: CommandList,
+    table: Option<Table>,
+    meter: Option<(DeviationMeter, CommandList)>,
+    evaluation: Option<Plan>,
+    step: u64,
+}
+
+impl Trainer {
+    /// Puts `model` on `device` and makes everything that a step needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] or [`ErrorKind::Numeric`] for a model that is not whole, [`ErrorKind::Argument`] for an
+    /// impossible schedule, [`ErrorKind::Device`] when there is no room.
+    pub fn new(device: Arc<Device>, model: Model, config: TrainConfig) -> Result<Trainer> {
+        model.validate()?;
+        config.schedule.validate()?;
+        let arenas = Arenas::new(&device, &model.graph, &model.tensors)?;
+        let plan = Plan::compile(&device, &model.graph, &arenas, config.batch, Mode::Train, Keep::Logits)?;
+        let mut table = None;
+        let mut meter = None;
+        let update = match &config.centripetal {
+            None => sgd::dispatch(&config.sgd, &arenas),
+            Some(centripetal) => {
+                centripetal.clusters.validate(&model.graph)?;
+                let deviation = DeviationMeter::new(&device, &arenas, &centripetal.clusters)?;
+                let commands = device.record(deviation.dispatches())?;
+                meter = Some((deviation, commands));
+                let clusters = table.insert(Table::new(arenas.layout().trained(), &centripetal.clusters));
+                csgd::dispatch(&device, &config.sgd, centripetal.strength, clusters, &arenas)?
+            }
+        };
+        let update = device.record(vec![update])?;
+        Ok(Trainer { device, model, config, arenas, plan, update, table, meter, evaluation: None, step: 0 })
+    }
+
+    /// Goes on from a checkpoint's momentum and step; the model given to [`Trainer::new`] is its model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] when the momentum does not fit.
+    pub fn resume(&mut self, momentum: &Tensors, step: u64) -> Result<()> {
+        self.arenas.upload_momentum(&self.device, momentum)?;
+        self.step = step;
+        self.reset_metrics();
+        Ok(())
+    }
+
+    /// One step on a whole batch: forward, backward and update in one submission.
+    pub fn step(&mut self, batch: &Batch) {
+        let lr = self.config.schedule.lr(self.step);
+        match (&self.config.centripetal, &self.table) {
+            (Some(centripetal), Some(table)) => {
+                let params = csgd::params(&self.config.sgd, centripetal.strength, table, &self.arenas, lr);
+                self.device.set_params(&mut self.update, 0, &params);
+            }
+            _ => self.device.set_params(&mut self.update, 0, &sgd::params(&self.config.sgd, &self.arenas, lr)),
+        }
+        self.plan.load(&self.device, &batch.images, &batch.labels);
+        self.device.run(&[self.plan.commands(), &self.update]);
+        self.step += 1;
+    }
+
+    /// Starts reading the sums since the last reset, and resets them; parse with [`Arenas::parse_metrics`].
+    pub fn take_metrics(&mut self) -> PendingRead {
+        let pending = self.device.read_later(&self.arenas.metrics().all());
+        self.reset_metrics();
+        pending
+    }
+
+    /// The sums since the last reset, which this is another of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn metrics(&mut self) -> Result<Metrics> {
+        let pending = self.take_metrics();
+        Ok(Arenas::parse_metrics(&pending.wait().await?))
+    }
+
+    fn reset_metrics(&self) {
+        self.arenas.reset_metrics(&self.device, self.step as u32);
+    }
+
+    /// chi of every tensor: parameters, then running statistics. Empty without clusters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn deviation(&self) -> Result<Vec<(String, f64)>> {
+        let Some((meter, commands)) = &self.meter else { return Ok(Vec::new()) };
+        self.device.run(&[commands]);
+        meter.read(&self.device, &self.arenas).await
+    }
+
+    /// Accuracy and loss on `loader` with the running statistics. Resets the metrics.
+    ///
+    /// # Errors
+    /// Those of the loader and the device.
+    pub async fn evaluate(&mut self, loader: &Loader) -> Result<Evaluation> {
+        let plan = match self.evaluation.take() {
+            Some(plan) if plan.batch() == loader.batch_size() => plan,
+            _ => Plan::compile(
+                &self.device,
+                &self.model.graph,
+                &self.arenas,
+                loader.batch_size(),
+                Mode::Evaluate,
+                Keep::Logits,
+            )?,
+        };
+        let evaluation = run_evaluation(&self.device, &self.arenas, &plan, loader, Answers::Discard).await;
+        self.evaluation = Some(plan);
+        self.reset_metrics();
+        evaluation
+    }
+
+    /// The model as it is now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn model(&self) -> Result<Model> {
+        Ok(Model { graph: self.model.graph.clone(), tensors: self.arenas.download(&self.device).await? })
+    }
+
+    /// The momentum as it is now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn momentum(&self) -> Result<Tensors> {
+        self.arenas.download_momentum(&self.device).await
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The training plan, for its memory figures.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The error for a step whose loss was not finite: names the layer where NaN or infinity first appears on `batch`.
+    /// Since that step the parameters have not moved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed meanwhile.
+    pub async fn diagnose(&self, bad_step: u32, batch: &Batch) -> Result<Error> {
+        let error = |layer: String| {
+            Error::new(ErrorKind::Numeric, format!("training, step {bad_step}"))
+                .expected("a finite loss")
+                .found(format!("NaN or infinity, first in {layer}"))
+                .next("The last good checkpoint is kept; take a smaller --lr (and a smaller --strength), or check the data")
+        };
+        let not_finite = |values: &[f32]| values.iter().any(|x| !x.is_finite());
+        if not_finite(&batch.images) {
+            return Ok(error("the images".into()));
+        }
+        let tensors = self.arenas.download(&self.device).await?;
+        let graph = &self.model.graph;
+        for (_, name, spec) in graph.parameters() {
+            if spec.kind.is_trained() && tensors.get(&name).is_some_and(|tensor| not_finite(&tensor.data)) {
+                return Ok(error(format!("the parameters {name}")));
+            }
+        }
+        let arenas = Arenas::new(&self.device, graph, &tensors)?;
+        let plan =
+            Plan::compile(&self.device, graph, &arenas, self.config.batch, Mode::Train, Keep::Everything)?;
+        plan.load(&self.device, &batch.images, &batch.labels);
+        self.device.run(&[plan.commands()]);
+        for (id, node) in graph.nodes.iter().enumerate().skip(1) {
+            if let Some(value) = plan.value(id) {
+                if not_finite(&self.device.read(value).await?) {
+                    return Ok(error(format!("the output of {} ({})", node.name, node.op.type_name())));
+                }
+            }
+        }
+        Ok(error("the loss".into()))
+    }
+}
+
+/// Accuracy and loss over a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+    /// Right answers.
+    pub correct: u64,
+    /// Images.
+    pub samples: u64,
+    /// All logits, `[samples, classes]`, if they were asked for.
+    pub logits: Vec<f32>,
+}
+
+impl Evaluation {
+    /// Right answers over images.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.samples.max(1) as f64
+    }
+}
+
+/// What to do with the logits of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Read them all back.
+    Keep,
+    /// Leave them on the device.
+    Discard,
+}
+
+/// Evaluates `model` on `device`.
+///
+/// # Errors
+/// Those of the model's validation, the loader and the device.
+pub async fn evaluate(device: &Device, model: &Model, loader: &Loader, answers: Answers) -> Result<Evaluation> {
+    model.validate()?;
+    let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
+    let plan = Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
+    run_evaluation(device, &arenas, &plan, loader, answers).await
+}
+
+async fn run_evaluation(
+    device: &Device,
+    arenas: &Arenas,
+    plan: &Plan,
+    loader: &Loader,
+    answers: Answers,
+) -> Result<Evaluation> {
+    let mut batch = Batch::default();
+    let mut logits = Vec::new();
+    let (mut loss, mut correct, mut samples) = (0.0, 0, 0);
+    for index in 0..loader.batches_per_epoch() {
+        loader.fill(0, index, &mut batch)?;
+        arenas.reset_metrics(device, 0);
+        plan.load(device, &batch.images, &batch.labels);
+        device.run(&[plan.commands()]);
+        if answers == Answers::Keep {
+            let rows = device.read(plan.logits()).await?;
+            logits.extend_from_slice(&rows[..batch.samples * plan.classes()]);
+        }
+        // Read batch by batch and summed in f64: the mean over a whole data set would round in f32.
+        let metrics = Arenas::parse_metrics(&device.read(&arenas.metrics().all()).await?);
+        loss += metrics.loss_sum;
+        correct += metrics.correct;
+        samples += metrics.samples;
+    }
+    Ok(Evaluation { loss: loss / samples.max(1) as f64, correct, samples, logits })
+}
+
+/// Measures inference: the median seconds of a batch of `batch` images over `runs` runs, by `clock` (seconds).
+///
+/// # Errors
+/// Those of the model's validation and the device.
+pub async fn latency(
+    device: &Device,
+    models: &[&Model],
+    batch: &Batch,
+    runs: usize,
+    clock: &dyn Fn() -> f64,
+) -> Result<Vec<f64>> {
+    let mut plans = Vec::new();
+    for model in models {
+        let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
+        let size = batch.labels.len();
+        let plan = Plan::compile(device, &model.graph, &arenas, size, Mode::Evaluate, Keep::Logits)?;
+        plan.load(device, &batch.images, &batch.labels);
+        plans.push((arenas, plan, Vec::new()));
+    }
+    // Interleaved, so that a machine that slows down slows all of them; the first round warms up.
+    for run in 0..=runs {
+        for (_, plan, times) in &mut plans {
+            let start = clock();
+            device.run(&[plan.commands()]);
+            device.finish().await?;
+            if run > 0 {
+                times.push(clock() - start);
+            }
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    Ok(plans.into_iter().map(|(_, _, times)| median(times)).collect())
+}
