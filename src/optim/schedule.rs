@@ -35,7 +35,7 @@ pub enum Decay {
     Constant,
     /// By the factor `gamma` at every milestone.
     Step {
-        /// Steps, ascending, counted from the start of the run.
+        /// Steps, ascending, counted from the start of the run; one that is there twice drops twice.
         milestones: Vec<u64>,
         /// The factor, over 0 and at most 1.
         gamma: f64,
@@ -67,11 +67,28 @@ impl Schedule {
         warmup * decayed
     }
 
+    /// The same course over `total_steps` steps: warm-up and milestones keep their place in the run.
+    #[must_use]
+    pub fn stretched(&self, total_steps: u64) -> Schedule {
+        let place = |step: u64| {
+            let place = u128::from(step) * u128::from(total_steps) / u128::from(self.total_steps.max(1));
+            u64::try_from(place).unwrap_or(u64::MAX)
+        };
+        let decay = match &self.decay {
+            Decay::Step { milestones, gamma } => {
+                let milestones = milestones.iter().map(|&step| place(step)).collect();
+                Decay::Step { milestones, gamma: *gamma }
+            }
+            other => other.clone(),
+        };
+        Schedule { base_lr: self.base_lr, total_steps, warmup_steps: place(self.warmup_steps), decay }
+    }
+
     /// Checks that the numbers can be a schedule.
     ///
     /// # Errors
     /// [`ErrorKind::Argument`] for a rate that is not finite and over 0, no steps, a warm-up longer than the run,
-    /// milestones that do not ascend, a gamma outside (0, 1] or a final rate outside [0, base_lr].
+    /// milestones that descend, a gamma outside (0, 1] or a final rate outside [0, base_lr].
     pub fn validate(&self) -> Result<()> {
         let invalid = |what: &str, expected: String, found: String| {
             Err(Error::new(ErrorKind::Argument, format!("setting up the learning rate: {what}"))
@@ -90,7 +107,7 @@ impl Schedule {
         }
         match &self.decay {
             Decay::Constant => Ok(()),
-            Decay::Step { milestones, .. } if !milestones.is_sorted_by(|a, b| a < b) => {
+            Decay::Step { milestones, .. } if !milestones.is_sorted() => {
                 invalid("milestones", "ascending steps".into(), format!("{milestones:?}"))
             }
             Decay::Step { gamma, .. } if !(*gamma > 0.0 && *gamma <= 1.0) => {
@@ -145,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn stretching_keeps_the_course() {
+        let steps = schedule(Decay::Step { milestones: vec![50, 75, 76], gamma: 0.1 });
+        let steps = Schedule { warmup_steps: 10, ..steps };
+        let long = steps.stretched(300);
+        assert_eq!((long.total_steps, long.warmup_steps), (300, 30));
+        assert_eq!(long.decay, Decay::Step { milestones: vec![150, 225, 228], gamma: 0.1 });
+        let short = steps.stretched(10);
+        assert_eq!(short.decay, Decay::Step { milestones: vec![5, 7, 7], gamma: 0.1 });
+        assert_lrs(&short, &[(4, 0.1), (6, 0.01), (7, 0.0001)]);
+    }
+
+    #[test]
     fn numbers_that_are_no_schedule_are_refused() {
         let base = schedule(Decay::Constant);
         let bad = [
@@ -153,7 +182,7 @@ mod tests {
             Schedule { base_lr: f64::INFINITY, ..base.clone() },
             Schedule { total_steps: 0, ..base.clone() },
             Schedule { warmup_steps: 101, ..base },
-            schedule(Decay::Step { milestones: vec![5, 5], gamma: 0.1 }),
+            schedule(Decay::Step { milestones: vec![6, 5], gamma: 0.1 }),
             schedule(Decay::Step { milestones: vec![5], gamma: 0.0 }),
             schedule(Decay::Step { milestones: vec![5], gamma: f64::NAN }),
             schedule(Decay::Cosine { final_lr: 0.2 }),

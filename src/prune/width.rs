@@ -493,7 +493,10 @@ mod tests {
                     for rounding in [Rounding::Floor, Rounding::Ceil] {
                         let w = target_width(channels, &Ratio::new(numerator, 9).unwrap(), rounding, n);
                         assert!((1..=channels).contains(&w));
-                        assert!(w == channels || w % n.max(1) == 0, "{channels} {numerator}/9 {n}: {w}");
+                        assert!(
+                            w == channels || w.is_multiple_of(n.max(1)),
+                            "{channels} {numerator}/9 {n}: {w}"
+                        );
                     }
                 }
             }
