@@ -95,7 +95,9 @@ impl Trainer {
                 let params = csgd::params(&self.config.sgd, centripetal.strength, table, &self.arenas, lr);
                 self.device.set_params(&mut self.update, 0, &params);
             }
-            _ => self.device.set_params(&mut self.update, 0, &sgd::params(&self.config.sgd, &self.arenas, lr)),
+            _ => {
+                self.device.set_params(&mut self.update, 0, &sgd::params(&self.config.sgd, &self.arenas, lr))
+            }
         }
         self.plan.load(&self.device, &batch.images, &batch.labels);
         self.device.run(&[self.plan.commands(), &self.update]);
@@ -257,10 +259,16 @@ pub enum Answers {
 ///
 /// # Errors
 /// Those of the model's validation, the loader and the device.
-pub async fn evaluate(device: &Device, model: &Model, loader: &Loader, answers: Answers) -> Result<Evaluation> {
+pub async fn evaluate(
+    device: &Device,
+    model: &Model,
+    loader: &Loader,
+    answers: Answers,
+) -> Result<Evaluation> {
     model.validate()?;
     let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
-    let plan = Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
+    let plan =
+        Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
     run_evaluation(device, &arenas, &plan, loader, answers).await
 }
 

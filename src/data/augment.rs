@@ -9,7 +9,7 @@ use super::Normalization;
 use crate::rng::Rng;
 
 /// Whether images are mirrored at random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Flip {
     /// Never: digits and letters.
     #[default]
@@ -19,7 +19,7 @@ pub enum Flip {
 }
 
 /// How training images are varied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Augment {
     /// Pixels of black border on each side before the random crop; 0 switches the crop off.
     pub pad: usize,

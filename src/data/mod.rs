@@ -58,7 +58,7 @@ pub trait Dataset: Send + Sync {
 }
 
 /// Per-channel statistics in units of the full range, 0 (black) to 1 (white).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Normalization {
     /// Subtracted from each channel.
     pub mean: Vec<f32>,

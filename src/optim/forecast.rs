@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::optim::schedule::Schedule;
+use crate::optim::sgd::Direction;
 
 /// Nats of contraction that make float32 filters equal: `e^-16 = 1.1e-7` is one unit in the last place.
 pub const LOSSLESS: f64 = 16.0;
@@ -46,30 +47,20 @@ const LONGEST_SEARCH: u64 = 50_000;
 /// Relative precision of a strength found.
 const PRECISION: f64 = 1e-4;
 
-/// How momentum enters a step, as in `torch.optim.SGD`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Momentum {
-    /// The step is the velocity.
-    Classic,
-    /// The step is the gradient plus momentum times the new velocity.
-    Nesterov,
-}
-
-impl Momentum {
+impl Direction {
     /// The lr·s from which a difference no longer shrinks: where an eigenvalue of the recurrence reaches -1.
     fn stability_limit(self, momentum: f64) -> f64 {
         match self {
-            Momentum::Classic => 2.0 * (1.0 + momentum),
-            Momentum::Nesterov => 2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum),
+            Direction::HeavyBall => 2.0 * (1.0 + momentum),
+            Direction::Nesterov => 2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum),
         }
     }
 
     /// The lr·s of critical damping: where the eigenvalues of the recurrence meet and become complex.
     fn ripple_limit(self, momentum: f64) -> f64 {
         match self {
-            Momentum::Classic => (1.0 - momentum.sqrt()).powi(2),
-            Momentum::Nesterov => ((1.0 - momentum) / (1.0 + momentum)).powi(2),
+            Direction::HeavyBall => (1.0 - momentum.sqrt()).powi(2),
+            Direction::Nesterov => ((1.0 - momentum) / (1.0 + momentum)).powi(2),
         }
     }
 }
@@ -131,7 +122,7 @@ pub enum Verdict {
 pub fn log_contraction(
     schedule: &Schedule,
     momentum: f64,
-    nesterov: Momentum,
+    nesterov: Direction,
     eps: f64,
     eta: f64,
 ) -> Forecast {
@@ -165,7 +156,7 @@ pub fn log_contraction(
 pub fn auto_strength(
     schedule: &Schedule,
     momentum: f64,
-    nesterov: Momentum,
+    nesterov: Direction,
     eta: f64,
     target: f64,
 ) -> Result<f64> {
@@ -186,7 +177,7 @@ pub fn auto_strength(
 pub fn assess(
     schedule: &Schedule,
     momentum: f64,
-    nesterov: Momentum,
+    nesterov: Direction,
     eps: f64,
     eta: f64,
     target: f64,
@@ -215,7 +206,7 @@ pub fn assess(
 fn search(
     schedule: &Schedule,
     momentum: f64,
-    nesterov: Momentum,
+    nesterov: Direction,
     eta: f64,
     target: f64,
 ) -> std::result::Result<f64, f64> {
@@ -274,7 +265,7 @@ fn highest_lr(schedule: &Schedule) -> f64 {
 /// The length at which a stretched `schedule` reaches `target`, if its best strength reaches `best` now.
 ///
 /// Contraction grows with the length, less what gathering momentum costs, so proportion alone falls short.
-fn steps_needed(schedule: &Schedule, momentum: f64, nesterov: Momentum, target: f64, best: f64) -> u64 {
+fn steps_needed(schedule: &Schedule, momentum: f64, nesterov: Direction, target: f64, best: f64) -> u64 {
     let mut steps = schedule.total_steps;
     let mut reached = best;
     loop {
@@ -313,7 +304,7 @@ fn out_of_range(what: &str, expected: &str, found: f64) -> Error {
 /// The state of a difference, times `e^-log_scale` so that it neither underflows nor overflows.
 struct Recurrence {
     momentum: f64,
-    nesterov: Momentum,
+    nesterov: Direction,
     pull: f64,
     difference: f64,
     velocity: f64,
@@ -321,7 +312,7 @@ struct Recurrence {
 }
 
 impl Recurrence {
-    fn new(momentum: f64, nesterov: Momentum, pull: f64) -> Self {
+    fn new(momentum: f64, nesterov: Direction, pull: f64) -> Self {
         Recurrence { momentum, nesterov, pull, difference: 1.0, velocity: 0.0, log_scale: 0.0 }
     }
 
@@ -330,8 +321,8 @@ impl Recurrence {
         self.velocity = self.momentum * self.velocity + gradient;
         self.difference -= lr
             * match self.nesterov {
-                Momentum::Classic => self.velocity,
-                Momentum::Nesterov => gradient + self.momentum * self.velocity,
+                Direction::HeavyBall => self.velocity,
+                Direction::Nesterov => gradient + self.momentum * self.velocity,
             };
         let size = self.size(lr);
         if !(1e-100..1e100).contains(&size) && size > 0.0 && size.is_finite() {
@@ -358,7 +349,7 @@ mod tests {
     use crate::optim::schedule::Decay;
     use crate::rng::Rng;
 
-    const BOTH: [Momentum; 2] = [Momentum::Classic, Momentum::Nesterov];
+    const BOTH: [Direction; 2] = [Direction::HeavyBall, Direction::Nesterov];
 
     fn constant(lr: f64, steps: u64) -> Schedule {
         Schedule { base_lr: lr, total_steps: steps, warmup_steps: 0, decay: Decay::Constant }
@@ -370,7 +361,7 @@ mod tests {
     }
 
     /// Trains a cluster of three filters by C-SGD on random gradients: log of the largest difference, end to start.
-    fn train(schedule: &Schedule, momentum: f64, nesterov: Momentum, eps: f64, eta: f64) -> f64 {
+    fn train(schedule: &Schedule, momentum: f64, nesterov: Direction, eps: f64, eta: f64) -> f64 {
         const FILTERS: usize = 3;
         const WEIGHTS: usize = 5;
         let mut rng = Rng::new(11);
@@ -390,7 +381,7 @@ mod tests {
                 for (w, v) in w.iter_mut().zip(&mut v) {
                     let g = mean_gradient + eta * w[i] - eps * (mean - w[i]);
                     v[i] = momentum * v[i] + g;
-                    w[i] -= lr * if nesterov == Momentum::Classic { v[i] } else { g + momentum * v[i] };
+                    w[i] -= lr * if nesterov == Direction::HeavyBall { v[i] } else { g + momentum * v[i] };
                 }
             }
         }
@@ -433,7 +424,7 @@ mod tests {
             // Far below the smallest f64.
             assert!(forecast.log_shrink < -1000.0);
         }
-        assert_eq!(log_contraction(&schedule, 0.0, Momentum::Classic, 10.0, 0.0).log_shrink, -LOG_LIMIT);
+        assert_eq!(log_contraction(&schedule, 0.0, Direction::HeavyBall, 10.0, 0.0).log_shrink, -LOG_LIMIT);
     }
 
     #[test]
@@ -452,7 +443,7 @@ mod tests {
     fn official_resnet56_kernels_at_epoch_20_and_gammas_at_200() {
         let epoch: u64 = 50_000 / 64;
         let nats = |epochs, eps, eta| {
-            -log_contraction(&constant(3e-2, epochs * epoch), 0.9, Momentum::Classic, eps, eta).log_shrink
+            -log_contraction(&constant(3e-2, epochs * epoch), 0.9, Direction::HeavyBall, eps, eta).log_shrink
         };
         assert!((nats(20, 3e-3, 1e-4) - 14.5).abs() < 0.2, "{}", nats(20, 3e-3, 1e-4));
         assert!((nats(200, 3e-4, 0.0) - 14.1).abs() < 0.1, "{}", nats(200, 3e-4, 0.0));
@@ -461,7 +452,7 @@ mod tests {
     #[test]
     fn the_curve_runs_from_nothing_to_the_end() {
         for steps in [1, 7, 200, 201, 12_345] {
-            let forecast = log_contraction(&cosine(0.05, steps), 0.9, Momentum::Nesterov, 0.05, 0.0);
+            let forecast = log_contraction(&cosine(0.05, steps), 0.9, Direction::Nesterov, 0.05, 0.0);
             assert_eq!(forecast.curve[0], (0, 0.0));
             assert_eq!(*forecast.curve.last().unwrap(), (steps, forecast.log_shrink));
             assert!(forecast.curve.len() <= 202 && forecast.curve.is_sorted_by(|a, b| a.0 < b.0));
@@ -480,7 +471,7 @@ mod tests {
                 assert!(!above.reaches(-1e9), "an unstable run reaches nothing");
             }
         }
-        let absurd = log_contraction(&constant(1.0, 50), 0.9, Momentum::Classic, 1e300, 0.0);
+        let absurd = log_contraction(&constant(1.0, 50), 0.9, Direction::HeavyBall, 1e300, 0.0);
         assert!(absurd.log_shrink > 1000.0 && absurd.log_shrink <= LOG_LIMIT, "{}", absurd.log_shrink);
     }
 
@@ -517,7 +508,7 @@ mod tests {
     #[test]
     fn weight_decay_counts_towards_the_pull() {
         let schedule = constant(0.05, 2000);
-        let auto = |eta| auto_strength(&schedule, 0.9, Momentum::Classic, eta, AUTO_TARGET).unwrap();
+        let auto = |eta| auto_strength(&schedule, 0.9, Direction::HeavyBall, eta, AUTO_TARGET).unwrap();
         let alone = auto(0.0);
         assert!((auto(alone / 2.0) / (alone / 2.0) - 1.0).abs() < 1e-3);
         assert_eq!(auto(2.0 * alone), 0.0);
@@ -525,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_schedule_that_is_too_short_is_told_how_long_it_must_be() {
-        for (nesterov, steps) in [(Momentum::Classic, 100), (Momentum::Nesterov, 4)] {
+        for (nesterov, steps) in [(Direction::HeavyBall, 100), (Direction::Nesterov, 4)] {
             let error = auto_strength(&constant(0.1, steps), 0.9, nesterov, 0.0, AUTO_TARGET).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("found {steps} steps")), "{text}");
@@ -539,19 +530,20 @@ mod tests {
     #[test]
     fn a_strength_set_by_hand_is_judged_with_the_number_that_would_do() {
         let schedule = cosine(0.05, 3000);
-        let judge = |eps| assess(&schedule, 0.9, Momentum::Nesterov, eps, 0.0, LOSSLESS).unwrap().1;
+        let judge = |eps| assess(&schedule, 0.9, Direction::Nesterov, eps, 0.0, LOSSLESS).unwrap().1;
         let Verdict::Insufficient { needed } = judge(1e-3) else { panic!("{:?}", judge(1e-3)) };
         assert_eq!(judge(needed), Verdict::Enough);
         let Verdict::Unstable { limit } = judge(100.0) else { panic!("{:?}", judge(100.0)) };
         assert!(!matches!(judge(0.999 * limit), Verdict::Unstable { .. }));
-        let short = assess(&constant(0.1, 50), 0.9, Momentum::Classic, 0.1, 0.0, LOSSLESS).unwrap().1;
+        let short = assess(&constant(0.1, 50), 0.9, Direction::HeavyBall, 0.1, 0.0, LOSSLESS).unwrap().1;
         assert!(matches!(short, Verdict::TooShort { steps } if steps > 50), "{short:?}");
     }
 
     #[test]
     fn arguments_out_of_range_are_refused() {
         let schedule = constant(0.1, 100);
-        let auto = |momentum, eta, target| auto_strength(&schedule, momentum, Momentum::Classic, eta, target);
+        let auto =
+            |momentum, eta, target| auto_strength(&schedule, momentum, Direction::HeavyBall, eta, target);
         let nan = f64::NAN;
         for (momentum, eta, target) in
             [(1.0, 0.0, 18.0), (-0.1, 0.0, 18.0), (nan, 0.0, 18.0), (0.9, -1.0, 18.0), (0.9, nan, 18.0)]
@@ -560,15 +552,15 @@ mod tests {
         {
             assert_eq!(auto(momentum, eta, target).unwrap_err().kind(), ErrorKind::Argument);
         }
-        assert!(assess(&schedule, 0.9, Momentum::Classic, -1.0, 0.0, 18.0).is_err());
-        assert!(auto_strength(&constant(0.0, 9), 0.9, Momentum::Classic, 0.0, 18.0).is_err());
+        assert!(assess(&schedule, 0.9, Direction::HeavyBall, -1.0, 0.0, 18.0).is_err());
+        assert!(auto_strength(&constant(0.0, 9), 0.9, Direction::HeavyBall, 0.0, 18.0).is_err());
     }
 
     /// In f32 rounding stops the contraction near e^-16, which is still no more than a rounding error of the layer.
     #[test]
     fn auto_makes_float32_filters_equal_up_to_rounding() {
         for schedule in [cosine(0.05, 2000), constant(0.05, 2000), cosine(0.1, 400)] {
-            let eps = auto_strength(&schedule, 0.9, Momentum::Nesterov, 0.0, AUTO_TARGET).unwrap() as f32;
+            let eps = auto_strength(&schedule, 0.9, Direction::Nesterov, 0.0, AUTO_TARGET).unwrap() as f32;
             let mut rng = Rng::new(3);
             let mut w: Vec<[f32; 2]> = (0..64).map(|_| [0.1 * rng.normal(), 0.1 * rng.normal()]).collect();
             let mut v = vec![[0.0; 2]; w.len()];

@@ -161,9 +161,7 @@ pub fn compare(before: &Evaluation, after: &Evaluation) -> Comparison {
     assert_eq!(before.logits.len(), after.logits.len(), "both networks answer the same images");
     let samples = before.samples as usize;
     let classes = before.logits.len() / samples.max(1);
-    let answer = |row: &[f32]| {
-        (0..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best })
-    };
+    let answer = |row: &[f32]| (0..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best });
     let rows = before.logits.chunks_exact(classes).zip(after.logits.chunks_exact(classes));
     let agreement = rows.filter(|(a, b)| answer(a) == answer(b)).count();
     // Not fold(max): a NaN must show in the certificate, and f64::max would pass it over.

@@ -1,7 +1,7 @@
 //! Clusters, coupling criteria, surgery and the certificate.
 
-pub mod cluster;
 pub mod certificate;
+pub mod cluster;
 mod clusters;
 pub mod surgery;
 pub mod width;
