@@ -1,10 +1,14 @@
 //! The operators, one file each: configuration, output shape, parameters, MACs, channels, forward, backward, twins.
 
 pub mod add;
+pub mod conv2d;
+pub mod linear;
 pub mod relu;
 pub mod softmax_cross_entropy;
 
 pub use add::Add;
+pub use conv2d::{Bias, Conv2d, Padding};
+pub use linear::Linear;
 pub use relu::Relu;
 
 use crate::device::Kernel;
@@ -22,11 +26,20 @@ pub static KERNELS: &[&Kernel] = &[
     &crate::optim::sgd::SGD_STEP,
     &add::ACCUMULATE,
     &add::ADD_FORWARD,
+    &conv2d::CONV2D_BIAS_GRADIENT,
+    &conv2d::CONV2D_FORWARD,
+    &conv2d::CONV2D_INPUT_GRADIENT,
+    &conv2d::CONV2D_WEIGHT_GRADIENT,
+    &linear::LINEAR_BIAS_GRADIENT,
+    &linear::LINEAR_FORWARD,
+    &linear::LINEAR_INPUT_GRADIENT,
+    &linear::LINEAR_WEIGHT_GRADIENT,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
     &relu::RELU_BACKWARD,
     &relu::RELU_FORWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
+    &conv2d::SUM_PARTIALS,
 ];
 
 /// Lists the operators once: the enum, its conversions and its dispatch to [`Operator`].
@@ -60,8 +73,12 @@ macro_rules! operators {
 operators! {
     /// Sum of all inputs.
     Add,
+    /// Convolution.
+    Conv2d,
     /// The image.
     Input,
+    /// Matrix product with the feature vector.
+    Linear,
     /// max(x, 0).
     Relu,
 }

@@ -57,10 +57,10 @@ pub enum Accumulate {
     Add,
 }
 
+/// The vector instructions in use, for [`super::DeviceInfo::driver`].
+pub(super) fn description() -> String {
+    format!("{:?}", pulp::Arch::new()).to_lowercase()
+}
+
 #[cfg(test)]
 mod tests;
-
-/// The vector instructions in use, for people.
-pub(super) fn description() -> String {
-    format!("{:?} vectors", pulp::Arch::new())
-}
