@@ -1,11 +1,29 @@
 //! The operators, one file each: configuration, output shape, parameters, MACs, channels, forward, backward, twins.
 
 pub mod add;
+pub mod avg_pool2d;
+pub mod batch_norm2d;
+pub mod channel_pad;
+pub mod concat;
+pub mod flatten;
+pub mod global_avg_pool;
+pub mod leaky_relu;
+pub mod max_pool2d;
 pub mod relu;
+pub mod relu6;
 pub mod softmax_cross_entropy;
 
 pub use add::Add;
+pub use avg_pool2d::{AvgPool2d, Divisor};
+pub use batch_norm2d::BatchNorm2d;
+pub use channel_pad::ChannelPad;
+pub use concat::Concat;
+pub use flatten::Flatten;
+pub use global_avg_pool::GlobalAvgPool;
+pub use leaky_relu::LeakyRelu;
+pub use max_pool2d::MaxPool2d;
 pub use relu::Relu;
+pub use relu6::Relu6;
 
 use crate::device::Kernel;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,9 +36,28 @@ use std::ops::RangeInclusive;
 pub static KERNELS: &[&Kernel] = &[
     &add::ACCUMULATE,
     &add::ADD_FORWARD,
+    &avg_pool2d::AVG_POOL2D_BACKWARD,
+    &avg_pool2d::AVG_POOL2D_FORWARD,
+    &batch_norm2d::BATCH_NORM_BACKWARD_ELEMENTWISE,
+    &batch_norm2d::BATCH_NORM_BACKWARD_REDUCE,
+    &batch_norm2d::BATCH_NORM_INFERENCE,
+    &batch_norm2d::BATCH_NORM_NORMALIZE,
+    &batch_norm2d::BATCH_NORM_STATISTICS,
+    &channel_pad::CHANNEL_PAD_BACKWARD,
+    &channel_pad::CHANNEL_PAD_FORWARD,
+    &concat::CONCAT_BACKWARD,
+    &concat::CONCAT_FORWARD,
+    &global_avg_pool::GLOBAL_AVG_POOL_BACKWARD,
+    &global_avg_pool::GLOBAL_AVG_POOL_FORWARD,
+    &leaky_relu::LEAKY_RELU_BACKWARD,
+    &leaky_relu::LEAKY_RELU_FORWARD,
+    &max_pool2d::MAX_POOL2D_BACKWARD,
+    &max_pool2d::MAX_POOL2D_FORWARD,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
     &relu::RELU_BACKWARD,
     &relu::RELU_FORWARD,
+    &relu6::RELU6_BACKWARD,
+    &relu6::RELU6_FORWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
 ];
@@ -56,10 +93,28 @@ macro_rules! operators {
 operators! {
     /// Sum of all inputs.
     Add,
+    /// Mean of each window.
+    AvgPool2d,
+    /// Batch normalisation of each channel.
+    BatchNorm2d,
+    /// Pixels subsampled, channels rearranged among zeros.
+    ChannelPad,
+    /// All inputs, channel after channel.
+    Concat,
+    /// Pixels as features.
+    Flatten,
+    /// Mean of each channel's pixels.
+    GlobalAvgPool,
     /// The image.
     Input,
+    /// x, or slope x below zero.
+    LeakyRelu,
+    /// Largest number of each window.
+    MaxPool2d,
     /// max(x, 0).
     Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
 }
 
 impl Op {
