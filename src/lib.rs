@@ -6,6 +6,7 @@ pub mod error;
 pub mod formats;
 pub mod graph;
 pub mod model;
+pub mod models;
 pub mod ops;
 pub mod optim;
 pub mod plan;

@@ -5,12 +5,13 @@
 //! its own partial sums, so that there is work for many invocations; `sum_partials` adds the splits in order. With one
 //! split, as on the CPU, the gradient is written at once.
 
-use super::{Channels, Operator, ParamKind, ParamSpec, workgroups_of_64};
+use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd::{self, Accumulate, ConvShape};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::prune::surgery::Cut;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -544,6 +545,17 @@ impl Operator for Conv2d {
         } else {
             Channels::Grouped(self.groups)
         }
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Option<Op> {
+        cut.keep_rows();
+        let (in_channels, out_channels) = (cut.inputs[0].len(), cut.output.len());
+        let depthwise = self.groups > 1 && self.groups == self.in_channels;
+        let groups = if depthwise { in_channels } else { self.groups };
+        if !depthwise {
+            cut.sum_grouped_columns(groups);
+        }
+        Some(Conv2d { in_channels, out_channels, groups, ..self.clone() }.into())
     }
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {

@@ -2,12 +2,13 @@
 //! Shapes: x `[N, C]` (images of C x 1 x 1), weight `[K, C]`, y `[N, K]`.
 
 use super::conv2d::{MAX_WEIGHTS, accumulate};
-use super::{Bias, Channels, Operator, ParamKind, ParamSpec, workgroups_of_64};
+use super::{Bias, Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::prune::surgery::Cut;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +228,15 @@ impl Operator for Linear {
 
     fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {
         Channels::New
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Option<Op> {
+        cut.keep_rows();
+        cut.sum_grouped_columns(1);
+        Some(
+            Linear { in_features: cut.inputs[0].len(), out_features: cut.output.len(), ..self.clone() }
+                .into(),
+        )
     }
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {

@@ -1,15 +1,33 @@
 //! The operators, one file each: configuration, output shape, parameters, MACs, channels, forward, backward, twins.
 
 pub mod add;
+pub mod avg_pool2d;
+pub mod batch_norm2d;
+pub mod channel_pad;
+pub mod concat;
 pub mod conv2d;
+pub mod flatten;
+pub mod global_avg_pool;
+pub mod leaky_relu;
 pub mod linear;
+pub mod max_pool2d;
 pub mod relu;
+pub mod relu6;
 pub mod softmax_cross_entropy;
 
 pub use add::Add;
+pub use avg_pool2d::{AvgPool2d, Divisor};
+pub use batch_norm2d::BatchNorm2d;
+pub use channel_pad::ChannelPad;
+pub use concat::Concat;
 pub use conv2d::{Bias, Conv2d, Padding};
+pub use flatten::Flatten;
+pub use global_avg_pool::GlobalAvgPool;
+pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
+pub use max_pool2d::MaxPool2d;
 pub use relu::Relu;
+pub use relu6::Relu6;
 
 use crate::device::Kernel;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,22 +39,41 @@ use std::ops::RangeInclusive;
 
 /// Every kernel of the library: what the self-test and the shader tests go through.
 pub static KERNELS: &[&Kernel] = &[
-    &crate::optim::csgd::CLUSTER_DEVIATION,
-    &crate::optim::csgd::CSGD_STEP,
-    &crate::optim::sgd::SGD_STEP,
     &add::ACCUMULATE,
     &add::ADD_FORWARD,
+    &avg_pool2d::AVG_POOL2D_BACKWARD,
+    &avg_pool2d::AVG_POOL2D_FORWARD,
+    &batch_norm2d::BATCH_NORM_BACKWARD_ELEMENTWISE,
+    &batch_norm2d::BATCH_NORM_BACKWARD_REDUCE,
+    &batch_norm2d::BATCH_NORM_INFERENCE,
+    &batch_norm2d::BATCH_NORM_NORMALIZE,
+    &batch_norm2d::BATCH_NORM_STATISTICS,
+    &channel_pad::CHANNEL_PAD_BACKWARD,
+    &channel_pad::CHANNEL_PAD_FORWARD,
+    &crate::optim::csgd::CLUSTER_DEVIATION,
+    &concat::CONCAT_BACKWARD,
+    &concat::CONCAT_FORWARD,
     &conv2d::CONV2D_BIAS_GRADIENT,
     &conv2d::CONV2D_FORWARD,
     &conv2d::CONV2D_INPUT_GRADIENT,
     &conv2d::CONV2D_WEIGHT_GRADIENT,
+    &crate::optim::csgd::CSGD_STEP,
+    &global_avg_pool::GLOBAL_AVG_POOL_BACKWARD,
+    &global_avg_pool::GLOBAL_AVG_POOL_FORWARD,
+    &leaky_relu::LEAKY_RELU_BACKWARD,
+    &leaky_relu::LEAKY_RELU_FORWARD,
     &linear::LINEAR_BIAS_GRADIENT,
     &linear::LINEAR_FORWARD,
     &linear::LINEAR_INPUT_GRADIENT,
     &linear::LINEAR_WEIGHT_GRADIENT,
+    &max_pool2d::MAX_POOL2D_BACKWARD,
+    &max_pool2d::MAX_POOL2D_FORWARD,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
+    &relu6::RELU6_BACKWARD,
+    &relu6::RELU6_FORWARD,
     &relu::RELU_BACKWARD,
     &relu::RELU_FORWARD,
+    &crate::optim::sgd::SGD_STEP,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
     &conv2d::SUM_PARTIALS,
@@ -73,14 +110,32 @@ macro_rules! operators {
 operators! {
     /// Sum of all inputs.
     Add,
+    /// Mean of each window.
+    AvgPool2d,
+    /// Batch normalisation of each channel.
+    BatchNorm2d,
+    /// Pixels subsampled, channels rearranged among zeros.
+    ChannelPad,
+    /// All inputs, channel after channel.
+    Concat,
     /// Convolution.
     Conv2d,
+    /// Pixels as features.
+    Flatten,
+    /// Mean of each channel's pixels.
+    GlobalAvgPool,
     /// The image.
     Input,
+    /// x, or slope x below zero.
+    LeakyRelu,
     /// Matrix product with the feature vector.
     Linear,
+    /// Largest number of each window.
+    MaxPool2d,
     /// max(x, 0).
     Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
 }
 
 impl Op {

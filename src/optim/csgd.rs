@@ -229,6 +229,7 @@ pub fn dispatch(
             arenas.momentum().all(),
         ],
         label: "update".into(),
+        variant: 0,
     })
 }
 
@@ -256,6 +257,7 @@ impl DeviationMeter {
                 params: bytemuck::bytes_of(&DeviationParams { segments: table.len() as u32 }).to_vec(),
                 bindings: vec![segments.all(), members.all(), values.all(), deviation.all()],
                 label: "deviation".into(),
+                variant: 0,
             });
             Ok((table, deviation))
         };

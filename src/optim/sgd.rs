@@ -136,5 +136,6 @@ pub fn dispatch(config: &SgdConfig, arenas: &Arenas) -> Dispatch {
             arenas.momentum().all(),
         ],
         label: "update".into(),
+        variant: 0,
     }
 }

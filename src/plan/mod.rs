@@ -96,6 +96,7 @@ impl Plan {
         recorder.forward(image_tensor);
         let logits = recorder.value(graph.output());
         loss::record(&mut recorder, logits, label_tensor, metrics, classes);
+        recorder.upload_constants(device)?;
         let memory;
         let slots;
         let resolved;

@@ -1,7 +1,8 @@
 //! Records dispatches over virtual tensors; operators call it, the plan gives the tensors memory afterwards.
 
 use super::{Arenas, Layout, Mode};
-use crate::device::{Buffer, BufferSlice, Dispatch, Kernel, Params};
+use crate::device::{Buffer, BufferSlice, Device, Dispatch, Kernel, Params};
+use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::ops::add::{ACCUMULATE, AccumulateParams};
 use crate::shape::Shape;
@@ -141,6 +142,7 @@ pub struct Recorder<'a> {
 #[derive(Debug, Clone)]
 enum Pin {
     Buffer(BufferSlice),
+    Constant(Vec<u32>),
     External,
 }
 
@@ -194,6 +196,25 @@ impl<'a> Recorder<'a> {
         let tensor = self.tensor(words);
         self.pinned[tensor.0] = Some(Pin::External);
         tensor
+    }
+
+    /// A tensor that holds `words` from before the first run on, such as a channel map; dispatches only read it.
+    pub fn constant(&mut self, words: &[u32]) -> Tensor {
+        let tensor = self.tensor(words.len());
+        self.pinned[tensor.0] = Some(Pin::Constant(words.to_vec()));
+        tensor
+    }
+
+    /// Gives every constant its own buffer, which the dispatches then keep alive.
+    pub(super) fn upload_constants(&mut self, device: &Device) -> Result<()> {
+        for pin in self.pinned.iter_mut().flatten() {
+            if let Pin::Constant(words) = pin {
+                let slice = device.buffer("constant", words.len())?.all();
+                device.write_u32(&slice, words);
+                *pin = Pin::Buffer(slice);
+            }
+        }
+        Ok(())
     }
 
     /// N: images in the batch.

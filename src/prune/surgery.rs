@@ -33,13 +33,8 @@ impl Cut<'_> {
         }
     }
 
-    /// Sums the columns (second dimension) of `weight` over each cluster of the first input.
-    pub fn sum_columns(&mut self) {
-        self.sum_grouped_columns(1);
-    }
-
-    /// Like [`Cut::sum_columns`] for a weight of `groups` groups, each of which sees its own part of the input; called
-    /// after [`Cut::keep_rows`].
+    /// Sums the columns (second dimension) of `weight` over each cluster of the first input. Of a grouped convolution each
+    /// of the `groups` sees its own part of the input. Comes after [`Cut::keep_rows`].
     pub fn sum_grouped_columns(&mut self, groups: usize) {
         let Some(weight) = self.tensors.get_mut("weight") else { return };
         let [rows, columns] = [weight.dims[0], weight.dims[1]];

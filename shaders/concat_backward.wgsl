@@ -1,0 +1,36 @@
+// Concatenation over channels, backward: takes one input's channels out of dy; one dispatch an input.
+//
+// Shapes  dy [N, sum of C_i, H, W], dx [N, C_i, H, W]; x_len = C_i H W, y_len = sum of C_i H W
+// Grid    one invocation a number of dx, folded to two dimensions
+// Twin    concat_backward in src/ops/concat.rs
+
+struct Params {
+    n: u32,
+    x_len: u32,
+    y_len: u32,
+    offset: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = (group.y * groups.x + group.x) * 64u + local;
+    if i >= params.n * params.x_len {
+        return;
+    }
+    let n = i / params.x_len;
+    let gradient = dy[n * params.y_len + params.offset + (i - n * params.x_len)];
+    if params.accumulate == 1u {
+        dx[i] += gradient;
+    } else {
+        dx[i] = gradient;
+    }
+}

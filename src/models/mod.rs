@@ -1,0 +1,123 @@
+//! The model zoo: architectures by name, with PyTorch's parameter names.
+
+mod lenet;
+mod resnet_cifar;
+mod vgg;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, GraphBuilder, NodeId};
+use crate::ops::{BatchNorm2d, Bias, Conv2d, Relu};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+/// How a residual block that changes width joins its input to its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortcut {
+    /// A 1x1 convolution and batch norm (option B of He et al. 2016).
+    #[default]
+    Projection,
+    /// Every other pixel, with channels of zeros before and after (option A).
+    A,
+}
+
+impl FromStr for Shortcut {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "projection" | "b" => Ok(Shortcut::Projection),
+            "a" => Ok(Shortcut::A),
+            _ => Err(Error::new(ErrorKind::Argument, "choosing a shortcut")
+                .expected("projection or a")
+                .found(text)),
+        }
+    }
+}
+
+/// What a zoo model is built for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ModelConfig {
+    /// Shape of an image.
+    pub input: Shape,
+    /// Number of classes.
+    pub classes: usize,
+    /// Factor on every width.
+    pub width: f64,
+    /// Residual shortcuts.
+    pub shortcut: Shortcut,
+}
+
+impl ModelConfig {
+    /// The usual width and shortcuts.
+    pub fn new(input: Shape, classes: usize) -> Self {
+        ModelConfig { input, classes, width: 1.0, shortcut: Shortcut::default() }
+    }
+
+    /// `channels` times the width factor, rounded, at least 1.
+    fn scaled(&self, channels: usize) -> usize {
+        ((channels as f64 * self.width).round() as usize).max(1)
+    }
+}
+
+/// Names that [`build`] knows.
+pub const NAMES: &[&str] =
+    &["lenet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet164", "vgg16"];
+
+/// Largest width factor and class count: larger ones are mistakes.
+const MOST: f64 = 64.0;
+const MOST_CLASSES: usize = 100_000;
+
+/// The graph of the zoo model called `name`.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] for a name that is not in [`NAMES`], a width or class count that cannot be, and
+/// [`ErrorKind::Shape`] for images too small for the architecture.
+pub fn build(name: &str, config: &ModelConfig) -> Result<Graph> {
+    let argument = |what: &str, expected: String, found: String| {
+        Error::new(ErrorKind::Argument, format!("building {name}: {what}")).expected(expected).found(found)
+    };
+    if !(config.width > 0.0 && config.width <= MOST) {
+        return Err(argument(
+            "the width factor",
+            format!("over 0 and at most {MOST}"),
+            config.width.to_string(),
+        ));
+    }
+    if !(1..=MOST_CLASSES).contains(&config.classes) {
+        return Err(argument("the classes", format!("1 to {MOST_CLASSES}"), config.classes.to_string()));
+    }
+    let graph = match name {
+        "lenet" => lenet::lenet(config),
+        "resnet20" => resnet_cifar::basic(name, 3, config),
+        "resnet32" => resnet_cifar::basic(name, 5, config),
+        "resnet44" => resnet_cifar::basic(name, 7, config),
+        "resnet56" => resnet_cifar::basic(name, 9, config),
+        "resnet110" => resnet_cifar::basic(name, 18, config),
+        "resnet164" => resnet_cifar::bottleneck(name, 18, config),
+        "vgg16" => vgg::vgg16(config),
+        _ => {
+            return Err(argument(
+                "choosing a model",
+                format!("one of {}", NAMES.join(", ")),
+                name.to_owned(),
+            ));
+        }
+    };
+    graph.shapes()?;
+    Ok(graph)
+}
+
+/// Convolution without bias, batch norm.
+fn conv_bn(b: &mut GraphBuilder, x: NodeId, conv_name: &str, bn_name: &str, conv: Conv2d) -> NodeId {
+    let channels = conv.out_channels;
+    let x = b.add(conv_name, Conv2d { bias: Bias::Without, ..conv }, &[x]);
+    b.add(bn_name, BatchNorm2d::new(channels), &[x])
+}
+
+/// Convolution without bias, batch norm, ReLU.
+fn conv_bn_relu(b: &mut GraphBuilder, x: NodeId, conv_name: &str, bn_name: &str, conv: Conv2d) -> NodeId {
+    let x = conv_bn(b, x, conv_name, bn_name, conv);
+    b.add(&format!("{bn_name}.relu"), Relu {}, &[x])
+}

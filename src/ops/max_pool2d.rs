@@ -1,0 +1,277 @@
+//! Largest number of each window (`torch.nn.MaxPool2d`). Shapes: x `[N, C, H, W]`, y, index `[N, C, P, Q]` with
+//! `P = floor((H + 2 padding_h - R) / stride_h) + 1`.
+//!
+//! Each window notes where in its plane the largest number stood. Backward gathers: each pixel looks at the windows
+//! over it, so that no two invocations add to one number and the order of the sum is fixed.
+
+use super::{Channels, Operator, workgroups_of_64};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::error::{Error, ErrorKind, Result};
+use crate::params;
+use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// `torch.nn.MaxPool2d` without dilation; sizes round down. Pairs are vertical, horizontal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaxPool2d {
+    /// Window size (`kernel_size`).
+    pub kernel: [usize; 2],
+    /// Pixels from one window to the next.
+    pub stride: [usize; 2],
+    /// Pixels around the image that never win.
+    #[serde(default)]
+    pub padding: [usize; 2],
+}
+
+impl MaxPool2d {
+    /// Square windows side by side: PyTorch's default stride and padding.
+    pub fn new(kernel: usize) -> Self {
+        MaxPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2] }
+    }
+}
+
+params! {
+    /// Uniform of the max pooling kernels.
+    pub struct MaxPool2dParams {
+        /// Planes: N C.
+        planes: u32,
+        /// Input height.
+        h: u32,
+        /// Input width.
+        w: u32,
+        /// Output height.
+        p: u32,
+        /// Output width.
+        q: u32,
+        /// Window height.
+        r: u32,
+        /// Window width.
+        s: u32,
+        /// Rows from one window to the next.
+        stride_h: u32,
+        /// Columns from one window to the next.
+        stride_w: u32,
+        /// Rows added above.
+        padding_h: u32,
+        /// Columns added on the left.
+        padding_w: u32,
+        /// 1 when the gradient is added to what is there, 0 when it overwrites; unused forward.
+        accumulate: u32,
+    }
+}
+
+/// Largest number of each window, and its index in the plane; the first one wins, a NaN always.
+pub static MAX_POOL2D_FORWARD: Kernel = Kernel {
+    name: "max_pool2d_forward",
+    params: MaxPool2dParams::FIELDS,
+    bindings: &[read("x"), write("y"), write("index")],
+    shaders: &[Shader {
+        name: "max_pool2d_forward",
+        wgsl: include_str!("../../shaders/max_pool2d_forward.wgsl"),
+        workgroups: |params| {
+            let p = params_of::<MaxPool2dParams>(params);
+            workgroups_of_64([p.planes, p.p, p.q].into_iter().map(u64::from).product())
+        },
+    }],
+    twin: max_pool2d_forward,
+    fast: None,
+};
+
+/// `dx = sum of dy over the windows that the pixel won`.
+pub static MAX_POOL2D_BACKWARD: Kernel = Kernel {
+    name: "max_pool2d_backward",
+    params: MaxPool2dParams::FIELDS,
+    bindings: &[read("dy"), read("index"), write("dx")],
+    shaders: &[Shader {
+        name: "max_pool2d_backward",
+        wgsl: include_str!("../../shaders/max_pool2d_backward.wgsl"),
+        workgroups: |params| {
+            let p = params_of::<MaxPool2dParams>(params);
+            workgroups_of_64([p.planes, p.h, p.w].into_iter().map(u64::from).product())
+        },
+    }],
+    twin: max_pool2d_backward,
+    fast: None,
+};
+
+/// Input pixels under window `o` along one axis.
+pub(super) fn pixels_under(o: usize, window: u32, stride: u32, padding: u32, extent: usize) -> Range<usize> {
+    let start = o * stride as usize;
+    let end = start + window as usize;
+    start.saturating_sub(padding as usize)..(end - padding as usize).min(extent)
+}
+
+/// Windows over input pixel `i` along one axis.
+pub(super) fn windows_over(i: usize, window: u32, stride: u32, padding: u32, extent: usize) -> Range<usize> {
+    let padded = i + padding as usize;
+    let first = (padded + 1).saturating_sub(window as usize).div_ceil(stride as usize);
+    first..(padded / stride as usize + 1).min(extent)
+}
+
+fn max_pool2d_forward(args: Args<'_>) {
+    let (p, [x], [y, index]) = args.unpack::<MaxPool2dParams, 1, 2>();
+    let index: &mut [u32] = bytemuck::cast_slice_mut(index);
+    let (h, w, q) = (p.h as usize, p.w as usize, p.q as usize);
+    for (o, (y, index)) in y.iter_mut().zip(index).enumerate() {
+        let (row, column) = (o / q % p.p as usize, o % q);
+        let plane = &x[o / (p.p as usize * q) * h * w..][..h * w];
+        let columns = pixels_under(column, p.s, p.stride_w, p.padding_w, w);
+        let rows = pixels_under(row, p.r, p.stride_h, p.padding_h, h);
+        let mut best = rows.start * w + columns.start;
+        for i in rows {
+            for j in columns.clone() {
+                let candidate = plane[i * w + j];
+                if candidate > plane[best] || candidate.is_nan() {
+                    best = i * w + j;
+                }
+            }
+        }
+        *y = plane[best];
+        *index = best as u32;
+    }
+}
+
+fn max_pool2d_backward(args: Args<'_>) {
+    let (p, [dy, index], [dx]) = args.unpack::<MaxPool2dParams, 2, 1>();
+    let index: &[u32] = bytemuck::cast_slice(index);
+    let (h, w, q) = (p.h as usize, p.w as usize, p.q as usize);
+    for (i, dx) in dx.iter_mut().enumerate() {
+        let (row, column) = (i / w % h, i % w);
+        let plane = i / (h * w) * p.p as usize * q;
+        let mut gradient = 0.0;
+        for u in windows_over(row, p.r, p.stride_h, p.padding_h, p.p as usize) {
+            for v in windows_over(column, p.s, p.stride_w, p.padding_w, q) {
+                if index[plane + u * q + v] as usize == row * w + column {
+                    gradient += dy[plane + u * q + v];
+                }
+            }
+        }
+        *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
+    }
+}
+
+/// Largest window, so that no sum of extents overflows.
+const MAX_WINDOW: usize = 1 << 24;
+
+/// Output shape of a pooling; PyTorch allows padding up to half a window.
+pub(super) fn pooled_shape(
+    doing: &str,
+    input: Shape,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Result<Shape> {
+    let axis = |extent: usize, window: usize, stride: usize, padding: usize| {
+        let fail = |expected: String, found: usize| {
+            Err(Error::new(ErrorKind::Shape, doing).expected(expected).found(found))
+        };
+        if padding > window / 2 {
+            return fail(format!("padding of at most half the window of {window}"), padding);
+        }
+        if window == 0 || window > MAX_WINDOW || window > extent + 2 * padding {
+            let most = MAX_WINDOW.min(extent.saturating_add(padding.saturating_mul(2)));
+            return fail(format!("a window from 1 to {most}"), window);
+        }
+        if stride == 0 || u32::try_from(stride).is_err() {
+            return fail(format!("a stride from 1 to {}", u32::MAX), stride);
+        }
+        Ok((extent + 2 * padding - window) / stride + 1)
+    };
+    let p = axis(input.h, kernel[0], stride[0], padding[0])?;
+    let q = axis(input.w, kernel[1], stride[1], padding[1])?;
+    Ok(Shape::new(input.c, p, q))
+}
+
+impl MaxPool2d {
+    fn params(&self, node: &NodeIo, accumulate: u32) -> MaxPool2dParams {
+        let (x, y) = (node.input_shape(0), node.output_shape());
+        MaxPool2dParams {
+            planes: (node.batch() * x.c) as u32,
+            h: x.h as u32,
+            w: x.w as u32,
+            p: y.h as u32,
+            q: y.w as u32,
+            r: self.kernel[0] as u32,
+            s: self.kernel[1] as u32,
+            stride_h: self.stride[0] as u32,
+            stride_w: self.stride[1] as u32,
+            padding_h: self.padding[0] as u32,
+            padding_w: self.padding[1] as u32,
+            accumulate,
+        }
+    }
+}
+
+impl Operator for MaxPool2d {
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        pooled_shape("checking a max pooling", inputs[0], self.kernel, self.stride, self.padding)
+    }
+
+    fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {
+        Channels::Same
+    }
+
+    fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
+        let y = recorder.tensor(node.output_words());
+        let index = recorder.tensor(node.output_words());
+        let operands = [node.input(0).into(), y.into(), index.into()];
+        recorder.dispatch(&MAX_POOL2D_FORWARD, &self.params(node, 0), &operands);
+        recorder.save(node, index);
+        y
+    }
+
+    fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) {
+        let dy = recorder.output_gradient(node);
+        let index = recorder.saved(node)[0];
+        if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
+            let operands = [dy.into(), index.into(), dx.into()];
+            recorder.dispatch(&MAX_POOL2D_BACKWARD, &self.params(node, accumulate), &operands);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pixels_under, pooled_shape, windows_over};
+    use crate::shape::Shape;
+
+    #[test]
+    fn windows_and_pixels_are_inverse() {
+        for (extent, window, stride, padding) in
+            [(7, 3, 2, 1), (6, 2, 2, 0), (7, 2, 3, 0), (5, 3, 1, 1), (4, 4, 5, 2)]
+        {
+            let outputs = (extent + 2 * padding as usize - window as usize) / stride as usize + 1;
+            for o in 0..outputs {
+                for i in 0..extent {
+                    assert_eq!(
+                        pixels_under(o, window, stride, padding, extent).contains(&i),
+                        windows_over(i, window, stride, padding, outputs).contains(&o),
+                        "extent {extent}, window {window}, stride {stride}, padding {padding}: window {o}, pixel {i}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let shape = |kernel: usize, stride: usize, padding: usize| {
+            pooled_shape("checking", Shape::new(3, 7, 5), [kernel; 2], [stride; 2], [padding; 2])
+        };
+        assert_eq!(shape(3, 2, 1).ok(), Some(Shape::new(3, 4, 3)));
+        assert_eq!(shape(2, 2, 0).ok(), Some(Shape::new(3, 3, 2)));
+        for (kernel, stride, padding) in [
+            (0, 1, 0),
+            (6, 1, 0),
+            (2, 0, 0),
+            (2, 2, 2),
+            (usize::MAX, 1, 0),
+            (usize::MAX, 1, usize::MAX / 2),
+            (2, usize::MAX, 1),
+        ] {
+            assert!(shape(kernel, stride, padding).is_err(), "{kernel} {stride} {padding}");
+        }
+    }
+}

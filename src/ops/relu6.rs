@@ -1,0 +1,102 @@
+//! ReLU6: `y = min(max(x, 0), 6)` (`torch.nn.ReLU6`). Shapes: x, y any.
+
+use super::{Channels, Operator, same_shapes, workgroups_of_64};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::error::Result;
+use crate::params;
+use crate::plan::{NodeIo, Recorder, Tensor};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+
+/// `torch.nn.ReLU6`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Relu6 {}
+
+params! {
+    /// Uniform of the two kernels.
+    pub struct Relu6Params {
+        /// Numbers in x and y.
+        len: u32,
+        /// 1 when the gradient is added to what is there, 0 when it overwrites; unused forward.
+        accumulate: u32,
+    }
+}
+
+/// `y = min(max(x, 0), 6)`.
+pub static RELU6_FORWARD: Kernel = Kernel {
+    name: "relu6_forward",
+    params: Relu6Params::FIELDS,
+    bindings: &[read("x"), write("y")],
+    shaders: &[Shader {
+        name: "relu6_forward",
+        wgsl: include_str!("../../shaders/relu6_forward.wgsl"),
+        workgroups,
+    }],
+    twin: relu6_forward,
+    fast: None,
+};
+
+/// `dx = dy where 0 < y < 6, else 0`.
+pub static RELU6_BACKWARD: Kernel = Kernel {
+    name: "relu6_backward",
+    params: Relu6Params::FIELDS,
+    bindings: &[read("y"), read("dy"), write("dx")],
+    shaders: &[Shader {
+        name: "relu6_backward",
+        wgsl: include_str!("../../shaders/relu6_backward.wgsl"),
+        workgroups,
+    }],
+    twin: relu6_backward,
+    fast: None,
+};
+
+fn workgroups(params: &[u8]) -> u64 {
+    workgroups_of_64(params_of::<Relu6Params>(params).len.into())
+}
+
+fn relu6_forward(args: Args<'_>) {
+    let (_, [x], [y]) = args.unpack::<Relu6Params, 1, 1>();
+    for (y, x) in y.iter_mut().zip(x) {
+        // Not min() and max(): they drop a NaN, which must come through to be found.
+        *y = if *x < 0.0 {
+            0.0
+        } else if *x > 6.0 {
+            6.0
+        } else {
+            *x
+        };
+    }
+}
+
+fn relu6_backward(args: Args<'_>) {
+    let (p, [y, dy], [dx]) = args.unpack::<Relu6Params, 2, 1>();
+    for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
+        let gradient = if *y > 0.0 && *y < 6.0 { *dy } else { 0.0 };
+        *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
+    }
+}
+
+impl Operator for Relu6 {
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        same_shapes("checking a ReLU6", inputs)
+    }
+
+    fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {
+        Channels::Same
+    }
+
+    fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
+        let y = recorder.tensor(node.output_words());
+        let params = Relu6Params { len: node.output_words() as u32, accumulate: 0 };
+        recorder.dispatch(&RELU6_FORWARD, &params, &[node.input(0).into(), y.into()]);
+        y
+    }
+
+    fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) {
+        let dy = recorder.output_gradient(node);
+        if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
+            let params = Relu6Params { len: node.output_words() as u32, accumulate };
+            recorder.dispatch(&RELU6_BACKWARD, &params, &[node.output().into(), dy.into(), dx.into()]);
+        }
+    }
+}
