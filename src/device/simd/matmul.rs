@@ -81,7 +81,8 @@ impl<'a> Matrix<'a> {
         if present < width {
             to.fill(0.0);
         }
-        if self.col_stride == 1 {
+        // A matrix of one row may have both strides 1: only then are rows shorter than what is taken from them.
+        if self.col_stride == 1 && self.row_stride >= present {
             for (to, row) in to.chunks_exact_mut(width).zip(data.chunks(self.row_stride)) {
                 for (to, x) in to.iter_mut().zip(&row[..present]) {
                     *to = *x;
