@@ -289,7 +289,7 @@ impl Gpu {
 
     fn call(&self, dispatch: &Dispatch, uniforms: &wgpu::Buffer, offset: u64) -> Result<Call> {
         let kernel = dispatch.kernel;
-        let shader = &kernel.shaders[0];
+        let shader = &kernel.shaders[dispatch.variant];
         let pipeline = self.pipeline(kernel, shader);
         let uniform_size = std::num::NonZeroU64::new((dispatch.params.len() as u64).next_multiple_of(16));
         let mut entries = vec![wgpu::BindGroupEntry {

@@ -19,6 +19,9 @@ use std::str::FromStr;
 /// Offsets of bound ranges are multiples of this many 4-byte words (WebGPU: 256 bytes).
 pub const ALIGNMENT: usize = 64;
 
+/// [`Device::parallelism`] of a GPU. A constant, for it decides the order of sums: the same on every GPU.
+pub(crate) const GPU_PARALLELISM: usize = 8192;
+
 /// `words` rounded up to [`ALIGNMENT`].
 pub const fn align(words: usize) -> usize {
     words.next_multiple_of(ALIGNMENT)
@@ -158,6 +161,8 @@ impl BufferSlice {
 pub struct Dispatch {
     /// What runs.
     pub kernel: &'static Kernel,
+    /// Which of [`Kernel::shaders`] a GPU runs; the first is the default.
+    pub variant: usize,
     /// Bytes of the uniform.
     pub params: Vec<u8>,
     /// Buffers in the order of [`Kernel::bindings`].
@@ -248,6 +253,15 @@ impl Device {
     /// What this device is and why it was chosen.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Invocations that keep the device busy, for kernels that may cut a long sum into parts: 1 on the CPU, whose
+    /// kernels spread their work themselves.
+    pub fn parallelism(&self) -> usize {
+        match &self.executor {
+            Executor::Cpu(_) => 1,
+            Executor::Gpu(_) => GPU_PARALLELISM,
+        }
     }
 
     /// Memory of `words` 4-byte words, all zero.

@@ -5,9 +5,11 @@ pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod channel_pad;
 pub mod concat;
+pub mod conv2d;
 pub mod flatten;
 pub mod global_avg_pool;
 pub mod leaky_relu;
+pub mod linear;
 pub mod max_pool2d;
 pub mod relu;
 pub mod relu6;
@@ -18,9 +20,11 @@ pub use avg_pool2d::{AvgPool2d, Divisor};
 pub use batch_norm2d::BatchNorm2d;
 pub use channel_pad::ChannelPad;
 pub use concat::Concat;
+pub use conv2d::{Bias, Conv2d, Padding};
 pub use flatten::Flatten;
 pub use global_avg_pool::GlobalAvgPool;
 pub use leaky_relu::LeakyRelu;
+pub use linear::Linear;
 pub use max_pool2d::MaxPool2d;
 pub use relu::Relu;
 pub use relu6::Relu6;
@@ -47,10 +51,18 @@ pub static KERNELS: &[&Kernel] = &[
     &channel_pad::CHANNEL_PAD_FORWARD,
     &concat::CONCAT_BACKWARD,
     &concat::CONCAT_FORWARD,
+    &conv2d::CONV2D_BIAS_GRADIENT,
+    &conv2d::CONV2D_FORWARD,
+    &conv2d::CONV2D_INPUT_GRADIENT,
+    &conv2d::CONV2D_WEIGHT_GRADIENT,
     &global_avg_pool::GLOBAL_AVG_POOL_BACKWARD,
     &global_avg_pool::GLOBAL_AVG_POOL_FORWARD,
     &leaky_relu::LEAKY_RELU_BACKWARD,
     &leaky_relu::LEAKY_RELU_FORWARD,
+    &linear::LINEAR_BIAS_GRADIENT,
+    &linear::LINEAR_FORWARD,
+    &linear::LINEAR_INPUT_GRADIENT,
+    &linear::LINEAR_WEIGHT_GRADIENT,
     &max_pool2d::MAX_POOL2D_BACKWARD,
     &max_pool2d::MAX_POOL2D_FORWARD,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
@@ -60,6 +72,7 @@ pub static KERNELS: &[&Kernel] = &[
     &relu6::RELU6_FORWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
+    &conv2d::SUM_PARTIALS,
 ];
 
 /// Lists the operators once: the enum, its conversions and its dispatch to [`Operator`].
@@ -101,6 +114,8 @@ operators! {
     ChannelPad,
     /// All inputs, channel after channel.
     Concat,
+    /// Convolution.
+    Conv2d,
     /// Pixels as features.
     Flatten,
     /// Mean of each channel's pixels.
@@ -109,6 +124,8 @@ operators! {
     Input,
     /// x, or slope x below zero.
     LeakyRelu,
+    /// Matrix product with the feature vector.
+    Linear,
     /// Largest number of each window.
     MaxPool2d,
     /// max(x, 0).

@@ -8,7 +8,7 @@ pub use layout::{Arenas, Entry, Layout};
 pub use recorder::{NodeIo, Operand, Recorder, Tensor};
 
 use crate::data::IGNORE;
-use crate::device::{Buffer, BufferSlice, CommandList, Device, align};
+use crate::device::{Buffer, BufferSlice, CommandList, Device, GPU_PARALLELISM, align};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::softmax_cross_entropy as loss;
@@ -89,7 +89,7 @@ impl Plan {
         let classes = shapes[graph.output()].len();
         let images = device.buffer("images", batch * graph.input.len())?;
         let labels = device.buffer("labels", batch)?;
-        let mut recorder = Recorder::new(graph, &shapes, arenas.layout(), batch, mode);
+        let mut recorder = Recorder::new(graph, &shapes, arenas.layout(), batch, mode, device.parallelism());
         let image_tensor = recorder.pinned(images.all());
         let label_tensor = recorder.pinned(labels.all());
         let metrics = recorder.pinned(arenas.metrics().all());
@@ -137,14 +137,14 @@ impl Plan {
         })
     }
 
-    /// Memory that a plan would take, without making it.
+    /// Memory that a plan would take on a GPU, without making it.
     ///
     /// # Errors
     /// As [`Plan::compile`].
     pub fn memory_of(graph: &Graph, batch: usize, mode: Mode) -> Result<Memory> {
         let shapes = graph.shapes()?;
         let layout = Layout::new(graph);
-        let mut recorder = Recorder::new(graph, &shapes, &layout, batch, mode);
+        let mut recorder = Recorder::new(graph, &shapes, &layout, batch, mode, GPU_PARALLELISM);
         let [images, labels, metrics] =
             [batch * graph.input.len(), batch, METRICS_WORDS].map(|words| recorder.external(words));
         recorder.forward(images);

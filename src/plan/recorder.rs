@@ -128,6 +128,7 @@ pub struct Recorder<'a> {
     layout: &'a Layout,
     batch: usize,
     mode: Mode,
+    parallelism: usize,
     sizes: Vec<usize>,
     pinned: Vec<Option<Pin>>,
     calls: Vec<Call>,
@@ -152,6 +153,7 @@ impl<'a> Recorder<'a> {
         layout: &'a Layout,
         batch: usize,
         mode: Mode,
+        parallelism: usize,
     ) -> Self {
         let nodes = graph.nodes.len();
         let mut wants_gradient = vec![false; nodes];
@@ -165,6 +167,7 @@ impl<'a> Recorder<'a> {
             layout,
             batch,
             mode,
+            parallelism,
             sizes: Vec::new(),
             pinned: Vec::new(),
             calls: Vec::new(),
@@ -222,6 +225,11 @@ impl<'a> Recorder<'a> {
     /// What the plan computes.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// [`crate::device::Device::parallelism`] of the device recorded for.
+    pub fn parallelism(&self) -> usize {
+        self.parallelism
     }
 
     /// Records one kernel call; operands in the order of the kernel's bindings.
@@ -396,6 +404,7 @@ impl<'a> Recorder<'a> {
         };
         let calls = self.calls.iter().map(|call| Dispatch {
             kernel: call.kernel,
+            variant: 0,
             params: call.params.clone(),
             bindings: call.operands.iter().map(resolve).collect(),
             label: call.node.map_or_else(|| "loss".to_owned(), |id| self.graph.nodes[id].name.clone()),

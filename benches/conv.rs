@@ -1,0 +1,169 @@
+//! Speed of the CPU kernels, layer by layer, beside what the machine can do at most.
+//!
+//! `cargo bench --bench conv [-- WORD]`; prints GFLOP/s (two a multiply-add), best of many repetitions, with
+//! one thread and with all.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use centripetal::device::simd::{
+    Accumulate, BatchNormGradient, ConvShape, add, backward_elementwise, backward_reduce, channel_moments,
+    conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient, linear_forward, linear_input_gradient,
+    linear_weight_gradient, normalize, relu, relu_gradient,
+};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Seconds of the fastest of the runs that fit into a fraction of a second.
+fn best(mut run: impl FnMut()) -> f64 {
+    let begin = Instant::now();
+    let mut least = Duration::MAX;
+    let mut runs = 0;
+    while runs < 3 || begin.elapsed() < Duration::from_millis(250) {
+        let start = Instant::now();
+        run();
+        least = least.min(start.elapsed());
+        runs += 1;
+    }
+    least.as_secs_f64()
+}
+
+/// A register tile that touches no memory: the peak of one core.
+struct Peak;
+
+impl WithSimd for Peak {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        const STEPS: usize = 1_000_000;
+        let mut sums = [simd.splat_f32s(0.0); 12];
+        let (a, b) = (simd.splat_f32s(black_box(0.5)), simd.splat_f32s(black_box(0.25)));
+        let seconds = best(|| {
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = simd.mul_add_e_f32s(a, *sum, b);
+                }
+            }
+        });
+        black_box(sums);
+        (2 * STEPS * sums.len() * S::F32_LANES) as f64 / seconds / 1e9
+    }
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool")
+}
+
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i * 37 % 101) as f32 * 0.01 - 0.5).collect()
+}
+
+fn conv(n: usize, [c, k]: [usize; 2], size: usize, filter: usize, stride: usize) -> ConvShape {
+    let padding = filter / 2;
+    let out = (size + 2 * padding - filter) / stride + 1;
+    ConvShape {
+        n,
+        c,
+        h: size,
+        w: size,
+        k,
+        r: filter,
+        s: filter,
+        p: out,
+        q: out,
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+fn main() {
+    let word = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let pools = [pool(1), pool(all)];
+    let peak = Arch::new().dispatch(Peak);
+    println!("peak of one core: {peak:.1} GFLOP/s; columns: 1 thread, {all} threads, share of peak with 1\n");
+    let line = |name: &str, flops: f64, run: &mut (dyn FnMut() + Send)| {
+        if !name.contains(&word) {
+            return;
+        }
+        let [one, many] = [0, 1].map(|i| flops / 1e9 / pools[i].install(|| best(&mut *run)));
+        println!("{name:<44} {one:8.1} {many:8.1} {:6.0} %", one / peak * 100.0);
+    };
+
+    let cifar = [
+        conv(32, [3, 16], 32, 3, 1),
+        conv(32, [16, 16], 32, 3, 1),
+        conv(32, [16, 32], 32, 3, 2),
+        conv(32, [16, 32], 32, 1, 2),
+        conv(32, [32, 32], 16, 3, 1),
+        conv(32, [32, 64], 16, 3, 2),
+        conv(32, [64, 64], 8, 3, 1),
+        conv(32, [10, 10], 32, 3, 1),
+        conv(32, [20, 20], 16, 3, 1),
+        conv(32, [40, 40], 8, 3, 1),
+        conv(32, [1, 6], 28, 5, 1),
+        conv(2, [3, 64], 224, 7, 2),
+        conv(2, [64, 64], 56, 1, 1),
+        conv(2, [64, 64], 56, 3, 1),
+        conv(2, [64, 256], 56, 1, 1),
+        conv(4, [128, 128], 28, 3, 1),
+        conv(4, [256, 512], 28, 1, 2),
+        conv(4, [256, 256], 14, 3, 1),
+        conv(4, [512, 512], 7, 3, 1),
+        conv(4, [512, 2048], 7, 1, 1),
+        conv(32, [512, 512], 2, 3, 1),
+        ConvShape { groups: 32, ..conv(32, [32, 32], 16, 3, 1) },
+    ];
+    for shape in cifar {
+        let ConvShape { n, c, h, k, r, stride, groups, .. } = shape;
+        let name = format!("{n}x{c}x{h}x{h} -> {k}, {r}x{r} stride {} groups {groups}", stride[0]);
+        let x = values(n * c * h * h);
+        let mut weight = values(k * c / groups * r * r);
+        let mut y = values(n * k * shape.p * shape.q);
+        let flops = 2.0 * shape.macs() as f64;
+        line(&format!("{name} y"), flops, &mut || conv2d_forward(&shape, &x, &weight, None, &mut y));
+        let mut dx = x.clone();
+        line(&format!("{name} dx"), flops, &mut || {
+            conv2d_input_gradient(&shape, &y, &weight, &mut dx, Accumulate::Write);
+        });
+        line(&format!("{name} dw"), flops, &mut || conv2d_weight_gradient(&shape, &x, &y, &mut weight));
+    }
+    for sizes in [[1024, 1024, 1024], [32, 64, 10], [32, 2048, 1000], [256, 784, 300]] {
+        let [n, c, k] = sizes;
+        let name = format!("linear {n}x{c} -> {k}");
+        let (mut x, mut weight, mut y) = (values(n * c), values(k * c), values(n * k));
+        let flops = 2.0 * (n * c * k) as f64;
+        line(&format!("{name} y"), flops, &mut || linear_forward(sizes, &x, &weight, None, &mut y));
+        line(&format!("{name} dx"), flops, &mut || {
+            linear_input_gradient(sizes, &y, &weight, &mut x, Accumulate::Write);
+        });
+        line(&format!("{name} dw"), flops, &mut || linear_weight_gradient(sizes, &x, &y, &mut weight));
+    }
+
+    println!("\nmemory-bound kernels on 32x16x32x32, GB/s read and written");
+    let [n, c, hw] = [32, 16, 1024];
+    let bytes = 4.0 * (n * c * hw) as f64;
+    let (x, dy, mut y) = (values(n * c * hw), values(n * c * hw), values(n * c * hw));
+    let (mut mean, mut variance, scale) = (values(c), values(c), values(c));
+    line("moments", bytes, &mut || channel_moments(n, c, hw, &x, &mut mean, &mut variance));
+    line("normalize", 2.0 * bytes, &mut || normalize(c, hw, &x, &scale, &scale, &scale, &mut y));
+    line("backward_reduce", 2.0 * bytes, &mut || {
+        backward_reduce(n, c, hw, &x, &dy, &scale, &scale, &mut mean, &mut variance);
+    });
+    let channels = BatchNormGradient {
+        mean: &scale,
+        inverse_deviation: &scale,
+        gamma: &scale,
+        dgamma: &scale,
+        dbeta: &scale,
+        count: n * hw,
+    };
+    line("backward_elementwise", 3.0 * bytes, &mut || {
+        backward_elementwise(c, hw, &x, &dy, channels, &mut y, Accumulate::Write);
+    });
+    line("relu", 2.0 * bytes, &mut || relu(&x, &mut y));
+    line("relu_gradient", 3.0 * bytes, &mut || relu_gradient(&x, &dy, &mut y, Accumulate::Write));
+    line("add", 3.0 * bytes, &mut || add(&x, &dy, &mut y));
+}

@@ -1,0 +1,297 @@
+//! Batch normalisation over N, H, W of each channel, as PyTorch's `batch_norm` in training.
+//!
+//! With the batch's mean and biased variance, `xhat = (x - mean) / sqrt(variance + eps)`,
+//! `y = gamma * xhat + beta`. Backward, with `m` values a channel: `dbeta = sum dy`,
+//! `dgamma = sum dy * xhat`, `dx = gamma / sqrt(variance + eps) * (dy - dbeta / m - xhat * dgamma / m)`.
+//!
+//! All slices are [N,C,HW]; channel vectors are [C].
+
+use pulp::{Simd, WithSimd};
+
+use super::Accumulate;
+use super::parallel::{for_each_chunk, for_each_chunk_pair};
+use super::tile::dispatch;
+
+/// Mean and biased variance of each channel of `x` [N,C,HW].
+///
+/// Each plane is reduced by itself, its squares about its own mean, and the planes are joined in f64
+/// (Chan, Golub and LeVeque 1979): exact enough for any offset of the data, yet memory is read once,
+/// since the second pass over a plane finds it in the cache.
+pub fn channel_moments(n: usize, c: usize, hw: usize, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+    assert_eq!(x.len(), n * c * hw, "channel_moments: length of x");
+    assert!(mean.len() == c && variance.len() == c, "channel_moments: lengths of mean and variance");
+    for_each_chunk_pair(mean, 1, variance, 1, |channel, mean, variance| {
+        let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
+        for image in 0..n {
+            let plane = &x[(image * c + channel) * hw..][..hw];
+            let center = (sum(plane) / hw as f64) as f32;
+            let (distances, plane_squares) = dispatch(Squares { plane, center });
+            // The center is the mean but for rounding; these two terms take the rounding out again.
+            let rest = distances / hw as f64;
+            let plane_mean = f64::from(center) + rest;
+            let plane_squares = plane_squares - distances * rest;
+            let delta = plane_mean - average;
+            let total = count + hw as f64;
+            average += delta * hw as f64 / total;
+            squares += plane_squares + delta * delta * count * hw as f64 / total;
+            count = total;
+        }
+        mean[0] = average as f32;
+        variance[0] = (squares / count).max(0.0) as f32;
+    });
+}
+
+/// `y = (x - mean) * scale + shift` per channel, all [N,C,HW]; for batch normalisation `scale` is
+/// `gamma / sqrt(variance + eps)` and `shift` is `beta`.
+pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "normalize: lengths of x and y");
+    assert!([mean, scale, shift].iter().all(|v| v.len() == c), "normalize: lengths of channel vectors");
+    for_each_chunk(y, c * hw, |image, y| {
+        let x = &x[image * c * hw..][..y.len()];
+        dispatch(Affine { hw, x, mean, scale, shift, y });
+    });
+}
+
+/// `dbeta = sum dy` and `dgamma = sum dy * xhat` per channel, over [N,C,HW].
+///
+/// `inverse_deviation` is `1 / sqrt(variance + eps)`.
+#[expect(clippy::too_many_arguments, reason = "three sizes, four inputs, two outputs")]
+pub fn backward_reduce(
+    n: usize,
+    c: usize,
+    hw: usize,
+    x: &[f32],
+    dy: &[f32],
+    mean: &[f32],
+    inverse_deviation: &[f32],
+    dgamma: &mut [f32],
+    dbeta: &mut [f32],
+) {
+    assert!(x.len() == n * c * hw && dy.len() == x.len(), "backward_reduce: lengths of x and dy");
+    assert!(dgamma.len() == c && dbeta.len() == c, "backward_reduce: lengths of dgamma and dbeta");
+    for_each_chunk_pair(dgamma, 1, dbeta, 1, |channel, dgamma, dbeta| {
+        let (mut products, mut total) = (0.0, 0.0);
+        for image in 0..n {
+            let here = (image * c + channel) * hw..(image * c + channel + 1) * hw;
+            let (sum, product) =
+                dispatch(Products { x: &x[here.clone()], dy: &dy[here], center: mean[channel] });
+            total += sum;
+            products += product;
+        }
+        dgamma[0] = (products * f64::from(inverse_deviation[channel])) as f32;
+        dbeta[0] = total as f32;
+    });
+}
+
+/// What [`backward_elementwise`] reads, all [C] but `count`.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNormGradient<'a> {
+    /// Batch mean.
+    pub mean: &'a [f32],
+    /// `1 / sqrt(variance + eps)`.
+    pub inverse_deviation: &'a [f32],
+    /// Scale.
+    pub gamma: &'a [f32],
+    /// Result of [`backward_reduce`].
+    pub dgamma: &'a [f32],
+    /// Result of [`backward_reduce`].
+    pub dbeta: &'a [f32],
+    /// Values a channel: N * H * W.
+    pub count: usize,
+}
+
+/// `dx = gamma * inverse_deviation * (dy - dbeta / count - xhat * dgamma / count)`, over [N,C,HW].
+pub fn backward_elementwise(
+    c: usize,
+    hw: usize,
+    x: &[f32],
+    dy: &[f32],
+    channels: BatchNormGradient<'_>,
+    dx: &mut [f32],
+    accumulate: Accumulate,
+) {
+    assert!(x.len() == dx.len() && dy.len() == dx.len(), "backward_elementwise: lengths of x, dy and dx");
+    for_each_chunk(dx, c * hw, |image, dx| {
+        let here = image * c * hw..image * c * hw + dx.len();
+        dispatch(Backward { hw, x: &x[here.clone()], dy: &dy[here], channels, dx, accumulate });
+    });
+}
+
+/// Sum of a plane: in f32 within lanes, in f64 beyond.
+pub(super) fn sum(plane: &[f32]) -> f64 {
+    dispatch(Sum { plane })
+}
+
+/// Vectors summed in f32 before the sum moves to f64.
+const BLOCK: usize = 64;
+
+/// Independent sums, which hide the latency of the addition.
+const SUMS: usize = 4;
+
+struct Sum<'a> {
+    plane: &'a [f32],
+}
+
+impl WithSimd for Sum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let (vectors, rest) = S::as_simd_f32s(self.plane);
+        let mut total: f64 = rest.iter().map(|&x| f64::from(x)).sum();
+        for block in vectors.chunks(BLOCK) {
+            let mut sums = [simd.splat_f32s(0.0); SUMS];
+            let (groups, rest) = block.as_chunks::<SUMS>();
+            for group in groups {
+                for (sum, &x) in sums.iter_mut().zip(group) {
+                    *sum = simd.add_f32s(*sum, x);
+                }
+            }
+            for (sum, &x) in sums.iter_mut().zip(rest) {
+                *sum = simd.add_f32s(*sum, x);
+            }
+            total += f64::from(join(simd, sums));
+        }
+        total
+    }
+}
+
+/// Sums of `x - center` and of its square.
+struct Squares<'a> {
+    plane: &'a [f32],
+    center: f32,
+}
+
+impl WithSimd for Squares<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
+        let (vectors, rest) = S::as_simd_f32s(self.plane);
+        let (mut total, mut squares) = (0.0, 0.0);
+        for &x in rest {
+            let distance = f64::from(x - self.center);
+            total += distance;
+            squares += distance * distance;
+        }
+        let center = simd.splat_f32s(self.center);
+        for block in vectors.chunks(BLOCK) {
+            let mut totals = [simd.splat_f32s(0.0); SUMS];
+            let mut products = [simd.splat_f32s(0.0); SUMS];
+            for group in block.chunks(SUMS) {
+                for ((&x, total), product) in group.iter().zip(&mut totals).zip(&mut products) {
+                    let distance = simd.sub_f32s(x, center);
+                    *total = simd.add_f32s(*total, distance);
+                    *product = simd.mul_add_e_f32s(distance, distance, *product);
+                }
+            }
+            total += f64::from(join(simd, totals));
+            squares += f64::from(join(simd, products));
+        }
+        (total, squares)
+    }
+}
+
+/// Sums of `dy` and of `dy * (x - center)`.
+struct Products<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    center: f32,
+}
+
+impl WithSimd for Products<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
+        let (x_vectors, x_rest) = S::as_simd_f32s(self.x);
+        let (dy_vectors, dy_rest) = S::as_simd_f32s(self.dy);
+        let (mut total, mut product) = (0.0, 0.0);
+        for (&x, &dy) in x_rest.iter().zip(dy_rest) {
+            total += f64::from(dy);
+            product += f64::from(dy * (x - self.center));
+        }
+        let center = simd.splat_f32s(self.center);
+        for (x, dy) in x_vectors.chunks(BLOCK).zip(dy_vectors.chunks(BLOCK)) {
+            let mut totals = [simd.splat_f32s(0.0); SUMS];
+            let mut products = [simd.splat_f32s(0.0); SUMS];
+            let (x_groups, x_rest) = x.as_chunks::<SUMS>();
+            let (dy_groups, dy_rest) = dy.as_chunks::<SUMS>();
+            for (x, dy) in x_groups.iter().zip(dy_groups) {
+                for i in 0..SUMS {
+                    totals[i] = simd.add_f32s(totals[i], dy[i]);
+                    products[i] = simd.mul_add_e_f32s(dy[i], simd.sub_f32s(x[i], center), products[i]);
+                }
+            }
+            for (&x, &dy) in x_rest.iter().zip(dy_rest) {
+                totals[0] = simd.add_f32s(totals[0], dy);
+                products[0] = simd.mul_add_e_f32s(dy, simd.sub_f32s(x, center), products[0]);
+            }
+            total += f64::from(join(simd, totals));
+            product += f64::from(join(simd, products));
+        }
+        (total, product)
+    }
+}
+
+#[inline(always)]
+fn join<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; SUMS]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
+}
+
+struct Affine<'a> {
+    hw: usize,
+    x: &'a [f32],
+    mean: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Affine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let planes = self.x.chunks_exact(self.hw).zip(self.y.chunks_exact_mut(self.hw));
+        for (channel, (x, y)) in planes.enumerate() {
+            let (mean, scale, shift) = (self.mean[channel], self.scale[channel], self.shift[channel]);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - mean) * scale + shift;
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    hw: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    channels: BatchNormGradient<'a>,
+    dx: &'a mut [f32],
+    accumulate: Accumulate,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let BatchNormGradient { mean, inverse_deviation, gamma, dgamma, dbeta, count } = self.channels;
+        let planes = self.x.chunks_exact(self.hw).zip(self.dy.chunks_exact(self.hw));
+        for (channel, ((x, dy), dx)) in planes.zip(self.dx.chunks_exact_mut(self.hw)).enumerate() {
+            let scale = gamma[channel] * inverse_deviation[channel];
+            let slope = inverse_deviation[channel] * dgamma[channel] / count as f32;
+            let (mean, offset) = (mean[channel], dbeta[channel] / count as f32);
+            let all = dx.iter_mut().zip(x.iter().zip(dy));
+            match self.accumulate {
+                Accumulate::Write => all.for_each(|(dx, (&x, &dy))| {
+                    *dx = scale * (dy - offset - (x - mean) * slope);
+                }),
+                Accumulate::Add => all.for_each(|(dx, (&x, &dy))| {
+                    *dx += scale * (dy - offset - (x - mean) * slope);
+                }),
+            }
+        }
+    }
+}

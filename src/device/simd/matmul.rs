@@ -1,0 +1,203 @@
+//! Matrix product, and the three products of a linear layer.
+//!
+//! Blocked as in Goto and van de Geijn (2008): a chunk of the inner dimension at a time, the right matrix
+//! packed into panels as wide as a register tile, which stay in the first-level cache while all rows pass
+//! over them, the left one packed by [`ROWS`] rows. The loop inside is that of the convolution.
+
+use pulp::{Simd, WithSimd};
+
+use super::Accumulate;
+use super::parallel::{for_each_chunk, threads};
+use super::scratch::with_floats;
+use super::tile::{COLUMNS, ROWS, dispatch, lanes, weigh};
+
+/// Inner dimension of one pass: a panel of 256 x 24 floats fills three quarters of a 32 KiB cache.
+const DEPTH: usize = 256;
+
+/// Rows of one task: 64 x 256 floats of the left matrix are 64 KiB, well inside the second-level cache.
+const TASK_ROWS: usize = 64;
+
+/// `y` [N,K] `= x` [N,C] `weight` [K,C]`^T + bias` [K]; PyTorch's `linear`.
+pub fn linear_forward([n, c, k]: [usize; 3], x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let x = Matrix::new(x, [n, c]);
+    let weight = Matrix::new(weight, [k, c]);
+    match bias {
+        None => product(x, weight.transposed(), y, Accumulate::Write),
+        Some(bias) => {
+            assert_eq!(bias.len(), k, "linear: length of bias");
+            y.chunks_exact_mut(k).for_each(|y| y.copy_from_slice(bias));
+            product(x, weight.transposed(), y, Accumulate::Add);
+        }
+    }
+}
+
+/// `dx` [N,C] `= dy` [N,K] `weight` [K,C].
+pub fn linear_input_gradient(
+    [n, c, k]: [usize; 3],
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    accumulate: Accumulate,
+) {
+    product(Matrix::new(dy, [n, k]), Matrix::new(weight, [k, c]), dx, accumulate);
+}
+
+/// `dweight` [K,C] `= dy` [N,K]`^T x` [N,C], overwritten.
+pub fn linear_weight_gradient([n, c, k]: [usize; 3], x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+    product(Matrix::new(dy, [n, k]).transposed(), Matrix::new(x, [n, c]), dweight, Accumulate::Write);
+}
+
+/// A matrix by its strides.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(data: &'a [f32], [rows, cols]: [usize; 2]) -> Self {
+        assert_eq!(data.len(), rows * cols, "length of a {rows} x {cols} matrix");
+        Matrix { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Matrix {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Packs rows `from..from + to.len() / width` of columns `first..first + width` as `[row][width]`, zero
+    /// where there is no column.
+    fn pack(&self, from: usize, first: usize, width: usize, to: &mut [f32]) {
+        let present = width.min(self.cols - first);
+        let data = &self.data[from * self.row_stride + first * self.col_stride..];
+        if present < width {
+            to.fill(0.0);
+        }
+        if self.col_stride == 1 {
+            for (to, row) in to.chunks_exact_mut(width).zip(data.chunks(self.row_stride)) {
+                for (to, x) in to.iter_mut().zip(&row[..present]) {
+                    *to = *x;
+                }
+            }
+        } else {
+            for col in 0..present {
+                let column = data[col * self.col_stride..].iter().step_by(self.row_stride);
+                for (to, x) in to.chunks_exact_mut(width).zip(column) {
+                    to[col] = *x;
+                }
+            }
+        }
+    }
+}
+
+/// `output` [M,N] `= a` [M,T] `b` [T,N], or added to it.
+fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumulate) {
+    let (rows, cols, depth) = (a.rows, b.cols, a.cols);
+    assert_eq!(depth, b.rows, "inner dimensions of a matrix product");
+    assert_eq!(output.len(), rows * cols, "length of a {rows} x {cols} product");
+    if output.is_empty() {
+        return;
+    }
+    if depth == 0 {
+        if accumulate == Accumulate::Write {
+            output.fill(0.0);
+        }
+        return;
+    }
+    let a = a.transposed();
+    let width = COLUMNS * lanes();
+    let task_rows = rows.div_ceil(threads()).next_multiple_of(ROWS).min(TASK_ROWS);
+    let panel = DEPTH.min(depth) * width;
+    with_floats(cols.div_ceil(width) * panel, |panels| {
+        for from in (0..depth).step_by(DEPTH) {
+            let steps = DEPTH.min(depth - from);
+            for_each_chunk(panels, panel, |index, panel| {
+                b.pack(from, index * width, width, &mut panel[..steps * width]);
+            });
+            let panels = &*panels;
+            let accumulate = if from == 0 { accumulate } else { Accumulate::Add };
+            for_each_chunk(output, task_rows * cols, |task, output| {
+                let blocks = (output.len() / cols).div_ceil(ROWS);
+                with_floats(blocks * steps * ROWS, |left| {
+                    for (block, left) in left.chunks_exact_mut(steps * ROWS).enumerate() {
+                        a.pack(from, task * task_rows + block * ROWS, ROWS, left);
+                    }
+                    dispatch(Product { left, panels, panel, steps, cols, output, accumulate });
+                });
+            });
+        }
+    });
+}
+
+/// `output` [rows][cols] from packed blocks of rows and packed panels of columns.
+struct Product<'a> {
+    left: &'a [f32],
+    panels: &'a [f32],
+    panel: usize,
+    steps: usize,
+    cols: usize,
+    output: &'a mut [f32],
+    accumulate: Accumulate,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let width = COLUMNS * S::F32_LANES;
+        let mut taps = [0; DEPTH];
+        for (step, tap) in taps.iter_mut().enumerate() {
+            *tap = (step * width) as u32;
+        }
+        let taps = &taps[..self.steps];
+        let span = (self.steps - 1) * width + S::F32_LANES;
+        let starts = std::array::from_fn::<_, COLUMNS, _>(|column| column * S::F32_LANES);
+        for (index, panel) in self.panels.chunks_exact(self.panel).enumerate() {
+            let first = index * width;
+            for (block, left) in self.left.chunks_exact(self.steps * ROWS).enumerate() {
+                let left = left.as_chunks::<ROWS>().0;
+                if self.cols - first <= S::F32_LANES {
+                    let sums = weigh(simd, left, taps, span, panel, [0]);
+                    self.store(simd, block, first, sums);
+                } else {
+                    let sums = weigh(simd, left, taps, span, panel, starts);
+                    self.store(simd, block, first, sums);
+                }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn store<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        first: usize,
+        sums: [[S::f32s; N]; ROWS],
+    ) {
+        let rows = self.output.chunks_exact_mut(self.cols).skip(block * ROWS);
+        for (row, sums) in rows.zip(sums) {
+            let mut rest = &mut row[first..];
+            for sum in sums {
+                let (here, later) = rest.split_at_mut(S::F32_LANES.min(rest.len()));
+                rest = later;
+                let sum = match self.accumulate {
+                    Accumulate::Write => sum,
+                    Accumulate::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
+                };
+                simd.partial_store_f32s(here, sum);
+            }
+        }
+    }
+}

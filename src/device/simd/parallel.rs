@@ -1,0 +1,48 @@
+//! The one place that knows about threads: loops over chunks of a slice, parallel natively.
+
+#[cfg(feature = "native")]
+use rayon::prelude::*;
+
+/// Threads that share the work; 1 without the `native` feature.
+pub(super) fn threads() -> usize {
+    #[cfg(feature = "native")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "native"))]
+    return 1;
+}
+
+/// Calls `work(index, chunk)` for every `chunk`-long piece of `data`, the last one possibly shorter.
+///
+/// `chunk` must follow from the shapes or only decide who computes what, never how a sum is ordered.
+pub(super) fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let chunk = chunk.max(1);
+    #[cfg(feature = "native")]
+    if data.len() > chunk && threads() > 1 {
+        data.par_chunks_mut(chunk).enumerate().for_each(|(index, chunk)| work(index, chunk));
+        return;
+    }
+    data.chunks_mut(chunk).enumerate().for_each(|(index, chunk)| work(index, chunk));
+}
+
+/// As [`for_each_chunk`] over two slices cut alike into pieces of `chunk` and `other_chunk`.
+pub(super) fn for_each_chunk_pair<T: Send>(
+    data: &mut [T],
+    chunk: usize,
+    other: &mut [T],
+    other_chunk: usize,
+    work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    let (chunk, other_chunk) = (chunk.max(1), other_chunk.max(1));
+    #[cfg(feature = "native")]
+    if data.len() > chunk && threads() > 1 {
+        data.par_chunks_mut(chunk)
+            .zip(other.par_chunks_mut(other_chunk))
+            .enumerate()
+            .for_each(|(index, (a, b))| work(index, a, b));
+        return;
+    }
+    data.chunks_mut(chunk)
+        .zip(other.chunks_mut(other_chunk))
+        .enumerate()
+        .for_each(|(index, (a, b))| work(index, a, b));
+}

@@ -1,0 +1,20 @@
+//! Thread-local scratch memory that grows to what the largest layer needs and is then reused.
+
+use std::cell::RefCell;
+
+thread_local! {
+    // A stack of buffers rather than one: a worker that waits for a loop of its own may be handed another
+    // task meanwhile, and that task must not find the buffer taken.
+    static POOL: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with `len` floats of arbitrary content.
+pub(super) fn with_floats<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = work(&mut buffer[..len]);
+    POOL.with_borrow_mut(|pool| pool.push(buffer));
+    result
+}

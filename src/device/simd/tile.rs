@@ -1,0 +1,102 @@
+//! The two inner loops, a register tile each, and the vector helpers they share.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::geometry::Vector;
+
+/// Filters (or matrix rows) of one register tile.
+pub(super) const ROWS: usize = 4;
+
+/// Vectors of pixels, or taps, of one register tile. 4 x 3 sums, 3 operands and 1 broadcast fill the
+/// sixteen vector registers of AVX2 and SSE exactly, and 12 independent sums hide the latency of the
+/// multiply-add (4 cycles, two a cycle).
+pub(super) const COLUMNS: usize = 3;
+
+/// Lanes of a vector on this machine.
+pub(super) fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    Arch::new().dispatch(Lanes)
+}
+
+/// Runs `operation` compiled for the best instruction set of this machine.
+pub(super) fn dispatch<Operation: WithSimd>(operation: Operation) -> Operation::Output {
+    Arch::new().dispatch(operation)
+}
+
+/// How many of `left` columns the next tile takes: never 3 + 1 where 2 + 2 will do, since a tile of one
+/// column waits for its own multiply-adds half of the time.
+#[inline(always)]
+pub(super) fn next_columns(left: usize) -> usize {
+    match left {
+        2 | 4 => 2,
+        1 => 1,
+        _ => COLUMNS,
+    }
+}
+
+/// The vector at `x[at..]`.
+#[inline(always)]
+pub(super) fn load<S: Simd>(x: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&x[at..at + S::F32_LANES]).0[0]
+}
+
+/// `sum over t of weights[t][row] * source[starts[column] + taps[t]..]`, for all rows and columns of a tile.
+///
+/// `span` is the largest tap plus the lanes of a vector: the part of `source` that a column may touch.
+#[inline(always)]
+pub(super) fn weigh<S: Simd, const N: usize>(
+    simd: S,
+    weights: &[[f32; ROWS]],
+    taps: &[u32],
+    span: usize,
+    source: &[f32],
+    starts: [usize; N],
+) -> [[S::f32s; N]; ROWS] {
+    // Slices of one common length: a single bounds test serves all columns of a tap.
+    let columns = starts.map(|start| &source[start..start + span]);
+    let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
+    for (weight, &tap) in weights.iter().zip(taps) {
+        let x = columns.map(|column| load::<S>(column, tap as usize));
+        for (sums, &weight) in sums.iter_mut().zip(weight) {
+            let weight = simd.splat_f32s(weight);
+            for (sum, &x) in sums.iter_mut().zip(&x) {
+                *sum = simd.mul_add_e_f32s(weight, x, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// `sums[row][tap] += sum over i of rows[row][i] * source[starts[i] + taps[tap]..]`, `i` counting vectors.
+///
+/// All `rows` hold a vector for each of `starts`; `span` is the largest start plus the lanes of a vector.
+#[inline(always)]
+pub(super) fn correlate<S: Simd, const N: usize>(
+    simd: S,
+    rows: [&[f32]; ROWS],
+    source: &[f32],
+    taps: [usize; N],
+    starts: &[Vector],
+    span: usize,
+    sums: &mut [[S::f32s; N]; ROWS],
+) {
+    let columns = taps.map(|tap| &source[tap..tap + span]);
+    let rows = rows.map(|row| &S::as_simd_f32s(row).0[..starts.len()]);
+    let mut held = *sums;
+    for (i, start) in starts.iter().enumerate() {
+        let x = columns.map(|column| load::<S>(column, start.start as usize));
+        for (held, row) in held.iter_mut().zip(rows) {
+            for (sum, &x) in held.iter_mut().zip(&x) {
+                *sum = simd.mul_add_e_f32s(row[i], x, *sum);
+            }
+        }
+    }
+    *sums = held;
+}
