@@ -4,13 +4,15 @@
 //! `dx[n,c,h,w] = sum over k,r,s of dy[n,k,p,q] * weight[k,c,r,s]` for all p, q that read (h, w).
 //! PyTorch's `conv2d` and its gradient. Both are one loop, [`Weighing`], over different copies and taps.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
+use super::Accumulate;
 use super::geometry::{ConvShape, Padded, Tables, Vector, class_shift, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{ROWS, dispatch, lanes, next_columns, weigh};
-use super::{Accumulate, tile};
+use super::tile::{COLUMNS, block_rows, blocks, dispatch, lanes, weigh};
 
 /// Taps that one pass over the pixels takes: their weights (16 KiB) stay in the first-level cache.
 const TAP_CHUNK: usize = 1024;
@@ -22,9 +24,7 @@ const TASK_VECTORS: usize = 6;
 pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
     let padded = Padded::forward(shape);
-    let (filters, channels, taps) = (shape.group_filters(), shape.group_channels(), shape.taps());
-    let block = taps * ROWS;
-    let group = filters.div_ceil(ROWS) * block;
+    let (channels, taps) = (shape.group_channels(), shape.taps());
     with_tables(|tables| {
         tables.taps.clear();
         for c in 0..channels {
@@ -35,23 +35,29 @@ pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option
             }
         }
         tables.cover([shape.p, shape.q], padded.pitch(), lanes());
-        with_floats(shape.groups * group, |packed| {
-            for (weight, packed) in weight.chunks(filters * taps).zip(packed.chunks_mut(group)) {
-                for (weight, packed) in weight.chunks(ROWS * taps).zip(packed.chunks_mut(block)) {
-                    pack_rows(weight, taps, packed);
+        let convolution = Convolution {
+            input: x,
+            input_channels: channels,
+            input_area: shape.h * shape.w,
+            output_channels: shape.k,
+            output_area: shape.p * shape.q,
+            groups: shape.groups,
+            padded: &padded,
+            bias,
+        };
+        convolution.run(tables, y, Accumulate::Write, |filters, packed| {
+            for (first, rows) in blocks(filters.len()) {
+                let packed = &mut packed[first * taps..][..rows * taps];
+                if first + rows > filters.len() {
+                    packed.fill(0.0);
+                }
+                for (row, filter) in filters.clone().skip(first).take(rows).enumerate() {
+                    let weight = &weight[filter * taps..][..taps];
+                    for (packed, weight) in packed[row..].iter_mut().step_by(rows).zip(weight) {
+                        *packed = *weight;
+                    }
                 }
             }
-            Convolution {
-                input: x,
-                input_channels: channels,
-                input_area: shape.h * shape.w,
-                output_channels: filters,
-                output_area: shape.p * shape.q,
-                groups: shape.groups,
-                padded: &padded,
-                bias,
-            }
-            .run(tables, packed, y, Accumulate::Write);
         });
     });
 }
@@ -127,48 +133,36 @@ fn input_gradient_class(
             return;
         }
         tables.cover(size, padded.pitch(), lanes());
-        let group = channels.div_ceil(ROWS) * taps * ROWS;
-        with_floats(shape.groups * group, |packed| {
-            packed.fill(0.0);
-            for (weight, packed) in weight.chunks(filters * shape.taps()).zip(packed.chunks_mut(group)) {
-                let mut tap = 0;
-                for weight in weight.chunks(shape.taps()) {
+        let convolution = Convolution {
+            input: dy,
+            input_channels: filters,
+            input_area: shape.p * shape.q,
+            output_channels: shape.c,
+            output_area: size[0] * size[1],
+            groups: shape.groups,
+            padded: &padded,
+            bias: None,
+        };
+        convolution.run(tables, dx, accumulate, |outputs, packed| {
+            let group = outputs.start / channels;
+            let weight = &weight[group * filters * shape.taps()..][..filters * shape.taps()];
+            for (first, rows) in blocks(outputs.len()) {
+                let packed = &mut packed[first * taps..][..rows * taps];
+                packed.fill(0.0);
+                let mut packed = packed.chunks_exact_mut(rows);
+                for weight in weight.chunks_exact(shape.taps()) {
                     for r in (0..shape.r).filter(|&r| shift(0, r).is_some()) {
                         for s in (0..shape.s).filter(|&s| shift(1, s).is_some()) {
-                            for c in 0..channels {
-                                let to = (c / ROWS * taps + tap) * ROWS + c % ROWS;
-                                packed[to] = weight[(c * shape.r + r) * shape.s + s];
+                            let Some(packed) = packed.next() else { break };
+                            for (packed, c) in packed.iter_mut().zip(outputs.clone().skip(first)) {
+                                *packed = weight[((c - group * channels) * shape.r + r) * shape.s + s];
                             }
-                            tap += 1;
                         }
                     }
                 }
             }
-            Convolution {
-                input: dy,
-                input_channels: filters,
-                input_area: shape.p * shape.q,
-                output_channels: channels,
-                output_area: size[0] * size[1],
-                groups: shape.groups,
-                padded: &padded,
-                bias: None,
-            }
-            .run(tables, packed, dx, accumulate);
         });
     });
-}
-
-/// `packed[tap][row] = weight[row][tap]`, zero for rows that are not there.
-fn pack_rows(weight: &[f32], taps: usize, packed: &mut [f32]) {
-    if weight.len() < ROWS * taps {
-        packed.fill(0.0);
-    }
-    for (row, weight) in weight.chunks(taps).enumerate() {
-        for (packed, weight) in packed.as_chunks_mut::<ROWS>().0.iter_mut().zip(weight) {
-            packed[row] = *weight;
-        }
-    }
 }
 
 /// A stride-1 convolution of the padded copy of `input`, spread over the threads.
@@ -184,69 +178,93 @@ struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// `packed` holds, for each group and each block of [`ROWS`] filters, `[taps][ROWS]` weights.
-    fn run(&self, tables: &mut Tables, packed: &[f32], output: &mut [f32], accumulate: Accumulate) {
-        let channels = self.groups * self.output_channels;
-        let image = channels * self.output_area;
+    /// `pack(channels, packed)` lays out the weights of some output channels of one group, for each of their
+    /// [`blocks`] `[taps][rows]`.
+    fn run(
+        &self,
+        tables: &mut Tables,
+        output: &mut [f32],
+        accumulate: Accumulate,
+        pack: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    ) {
+        let image = self.output_channels * self.output_area;
         if image == 0 || output.is_empty() {
             return;
         }
         let images = output.len() / image;
-        let group_images =
+        let task_images =
             TASK_VECTORS.div_ceil(tables.per_image.max(1)).min(images.div_ceil(threads())).max(1);
-        let source = self.input_channels * self.padded.channel;
-        tables.repeat(group_images, source, image);
+        tables.repeat(task_images, self.input_channels * self.padded.channel, image);
         let tables = &*tables;
 
-        // Too few images for the threads: several tasks share an image, each with filters of its own.
-        let unit = if self.groups == 1 { ROWS } else { self.output_channels };
-        let units = channels.div_ceil(unit);
-        let parts = if group_images == 1 { threads().div_ceil(images).min(units) } else { 1 };
-        let part = units.div_ceil(parts) * unit;
-
-        for_each_chunk(output, group_images * image, |task, output| {
-            let chunk = if parts == 1 { output.len() } else { part * self.output_area };
-            for_each_chunk(output, chunk, |index, output| {
-                let filters = index * part..channels.min((index + 1) * part);
-                self.run_part(tables, packed, task * group_images, filters, output, accumulate);
+        // Too few images for the threads: several tasks share an image, each with channels of its own.
+        let parts = if task_images == 1 { threads().div_ceil(images) } else { 1 };
+        let (unit, units_of_task) = if self.groups == 1 {
+            (self.output_channels.div_ceil(parts).next_multiple_of(4).min(self.output_channels), 1)
+        } else {
+            (self.output_channels / self.groups, self.groups.div_ceil(parts))
+        };
+        let packed_unit = block_rows(unit) * tables.taps.len();
+        with_floats(self.output_channels.div_ceil(unit) * packed_unit, |packed| {
+            for_each_chunk(packed, packed_unit, |index, packed| {
+                pack(index * unit..self.output_channels.min((index + 1) * unit), packed);
+            });
+            let packed = &*packed;
+            for_each_chunk(output, task_images * image, |task, output| {
+                let images = output.len() / image;
+                let chunk = if images == 1 { units_of_task * unit * self.output_area } else { output.len() };
+                for_each_chunk(output, chunk, |index, output| {
+                    let first = index * units_of_task;
+                    self.run_part(
+                        tables,
+                        packed,
+                        unit,
+                        first,
+                        task * task_images,
+                        images,
+                        output,
+                        accumulate,
+                    );
+                });
             });
         });
     }
 
-    /// Filters `filters` of the images from `first` on; `output` starts with the first of these filters.
+    /// Output channels from `first_unit * unit` on, as many as `output` holds, of `images` images.
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn run_part(
         &self,
         tables: &Tables,
         packed: &[f32],
-        first: usize,
-        filters: std::ops::Range<usize>,
+        unit: usize,
+        first_unit: usize,
+        first_image: usize,
+        images: usize,
         output: &mut [f32],
         accumulate: Accumulate,
     ) {
-        let image = self.groups * self.output_channels * self.output_area;
-        let images = output.len().div_ceil(image);
-        let block = tables.taps.len() * ROWS;
-        let group_packed = self.output_channels.div_ceil(ROWS) * block;
+        let taps = tables.taps.len();
         let source = self.input_channels * self.padded.channel;
         let input = self.input_channels * self.input_area;
-        with_floats(images * source + tile::lanes() + self.padded.channel, |copy| {
-            for group in filters.start / self.output_channels..filters.end.div_ceil(self.output_channels) {
-                for (i, copy) in copy.chunks_mut(source).take(images).enumerate() {
-                    let from = ((first + i) * self.groups + group) * input;
+        let channels = if images == 1 { output.len() / self.output_area } else { self.output_channels };
+        with_floats(images * source + lanes(), |copy| {
+            for index in 0..channels.div_ceil(unit) {
+                let group = if self.groups == 1 { 0 } else { first_unit + index };
+                for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
+                    let from = ((first_image + i) * self.groups + group) * input;
                     self.padded.fill(&self.input[from..from + input], copy);
                 }
-                let start = filters.start.max(group * self.output_channels);
-                let end = filters.end.min((group + 1) * self.output_channels);
-                let packed = &packed[group * group_packed..][..group_packed];
+                let first = (first_unit + index) * unit;
+                let count = unit.min(channels - index * unit);
                 dispatch(Weighing {
                     source: copy,
                     tables,
                     vectors: &tables.vectors[..images * tables.per_image],
-                    weights: &packed[(start - group * self.output_channels) / ROWS * block..],
-                    output: &mut output[(start - filters.start) * self.output_area..],
+                    weights: &packed[(first_unit + index) * block_rows(unit) * taps..],
+                    output: &mut output[index * unit * self.output_area..],
                     area: self.output_area,
-                    filters: end - start,
-                    bias: self.bias.map(|bias| &bias[start..end]),
+                    filters: count,
+                    bias: self.bias.map(|bias| &bias[first..first + count]),
                     accumulate,
                 });
             }
@@ -254,7 +272,7 @@ impl Convolution<'_> {
     }
 }
 
-/// The convolution of one task: weights `[filters / ROWS][taps][ROWS]` over the padded copy `source`.
+/// The convolution of one task: weights `[taps][rows]` for each of the [`blocks`] over the padded copy `source`.
 struct Weighing<'a> {
     source: &'a [f32],
     tables: &'a Tables,
@@ -275,34 +293,12 @@ impl WithSimd for Weighing<'_> {
         let taps = self.tables.taps.len();
         let span = self.tables.span(S::F32_LANES);
         for from in (0..taps).step_by(TAP_CHUNK) {
-            let to = taps.min(from + TAP_CHUNK);
-            for block in 0..self.filters.div_ceil(ROWS) {
-                let weights = self.weights[(block * taps + from) * ROWS..(block * taps + to) * ROWS]
-                    .as_chunks::<ROWS>()
-                    .0;
-                let tap_table = &self.tables.taps[from..to];
-                let fresh = from == 0;
-                let mut vectors = self.vectors;
-                while !vectors.is_empty() {
-                    let (now, later) = vectors.split_at(next_columns(vectors.len()));
-                    match *now {
-                        [a, b, c] => {
-                            let starts = [a, b, c].map(|vector| vector.start as usize);
-                            let sums = weigh(simd, weights, tap_table, span, self.source, starts);
-                            self.store(simd, block * ROWS, fresh, [a, b, c], sums);
-                        }
-                        [a, b] => {
-                            let starts = [a, b].map(|vector| vector.start as usize);
-                            let sums = weigh(simd, weights, tap_table, span, self.source, starts);
-                            self.store(simd, block * ROWS, fresh, [a, b], sums);
-                        }
-                        [a] => {
-                            let sums = weigh(simd, weights, tap_table, span, self.source, [a.start as usize]);
-                            self.store(simd, block * ROWS, fresh, [a], sums);
-                        }
-                        _ => {}
-                    }
-                    vectors = later;
+            let now = from..taps.min(from + TAP_CHUNK);
+            for (first, rows) in blocks(self.filters) {
+                let weights = &self.weights[first * taps..][now.start * rows..now.end * rows];
+                match rows {
+                    6 => self.block::<S, 6>(simd, first, weights, now.clone(), span),
+                    _ => self.block::<S, 4>(simd, first, weights, now.clone(), span),
                 }
             }
         }
@@ -310,14 +306,39 @@ impl WithSimd for Weighing<'_> {
 }
 
 impl Weighing<'_> {
+    /// The taps `now` of the `M` filters from `first` on, over all vectors.
     #[inline(always)]
-    fn store<S: Simd, const N: usize>(
+    fn block<S: Simd, const M: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        weights: &[f32],
+        now: Range<usize>,
+        span: usize,
+    ) {
+        let weights = weights.as_chunks::<M>().0;
+        let taps = &self.tables.taps[now.clone()];
+        let fresh = now.start == 0;
+        let (tiles, rest) = self.vectors.as_chunks::<COLUMNS>();
+        for vectors in tiles {
+            let starts = vectors.map(|vector| vector.start as usize);
+            let sums = weigh::<S, M, COLUMNS>(simd, weights, taps, span, self.source, starts);
+            self.store(simd, first, fresh, vectors, sums);
+        }
+        for vector in rest {
+            let sums = weigh::<S, M, 1>(simd, weights, taps, span, self.source, [vector.start as usize]);
+            self.store(simd, first, fresh, &[*vector], sums);
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd, const M: usize, const N: usize>(
         &mut self,
         simd: S,
         first: usize,
         fresh: bool,
-        vectors: [Vector; N],
-        sums: [[S::f32s; N]; ROWS],
+        vectors: &[Vector; N],
+        sums: [[S::f32s; N]; M],
     ) {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         for (filter, sums) in (first..self.filters).zip(sums) {

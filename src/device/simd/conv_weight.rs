@@ -11,12 +11,12 @@ use pulp::{Simd, WithSimd};
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{ROWS, correlate, dispatch, lanes, next_columns};
+use super::tile::{PAIR_ROWS, correlate, dispatch, lanes, next_taps};
 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
 const COPY_FLOATS: usize = 1 << 20;
 
-/// Floats of `dy` that a task walks before it goes to the next taps: 16 KiB for [`ROWS`] filters.
+/// Floats of `dy` that a task walks before it goes to the next taps: 16 KiB for [`PAIR_ROWS`] filters.
 const ROW_FLOATS: usize = 1 << 10;
 
 /// Weight gradient: `dweight` [K,C/groups,R,S], overwritten, from `x` [N,C,H,W] and `dy` [N,K,P,Q].
@@ -103,7 +103,7 @@ fn spread_plane(tables: &Tables, lanes: usize, dy: &[f32], to: &mut [f32]) {
     }
 }
 
-/// How the pairs of filter and tap are dealt out: tasks of [`ROWS`] filters and `columns` taps.
+/// How the pairs of filter and tap are dealt out: tasks of [`PAIR_ROWS`] filters and `columns` taps.
 struct Pairs {
     groups: usize,
     /// Blocks of filters in a group.
@@ -116,7 +116,7 @@ struct Pairs {
 
 impl Pairs {
     fn new(shape: &ConvShape) -> Self {
-        let blocks = shape.group_filters().div_ceil(ROWS);
+        let blocks = shape.group_filters().div_ceil(PAIR_ROWS);
         let taps = shape.taps();
         let wanted = (4 * threads()).div_ceil(blocks * shape.groups);
         let columns = taps.div_ceil(wanted).next_multiple_of(9).min(taps);
@@ -126,7 +126,7 @@ impl Pairs {
 
     /// Sums of one task.
     fn floats(&self) -> usize {
-        ROWS * self.columns
+        PAIR_ROWS * self.columns
     }
 
     /// Group, block and part of a task.
@@ -159,7 +159,7 @@ impl Pairs {
             rows: &rows[group * shape.group_filters() * row..],
             row,
             row_image: shape.k * row,
-            first: block * ROWS,
+            first: block * PAIR_ROWS,
             filters: shape.group_filters(),
             sums,
             columns: self.columns,
@@ -174,7 +174,7 @@ impl Pairs {
             let (group, block, part) = self.locate(task);
             let first = part * self.columns;
             let count = self.columns.min(taps - first);
-            for (row, sums) in (block * ROWS..filters).zip(sums.chunks_exact(self.columns)) {
+            for (row, sums) in (block * PAIR_ROWS..filters).zip(sums.chunks_exact(self.columns)) {
                 let to = (group * filters + row) * taps + first;
                 dweight[to..to + count].copy_from_slice(&sums[..count]);
             }
@@ -182,7 +182,7 @@ impl Pairs {
     }
 }
 
-/// One task: all `taps` of the filters `first..first + ROWS` of a group, over some images.
+/// One task: all `taps` of the filters `first..first + PAIR_ROWS` of a group, over some images.
 struct Correlation<'a> {
     /// The padded copy from the group's first channel on, images `image` floats apart.
     source: &'a [f32],
@@ -196,7 +196,7 @@ struct Correlation<'a> {
     row_image: usize,
     first: usize,
     filters: usize,
-    /// `[ROWS][columns]`, added to.
+    /// `[PAIR_ROWS][columns]`, added to.
     sums: &'a mut [f32],
     columns: usize,
 }
@@ -212,7 +212,7 @@ impl WithSimd for Correlation<'_> {
             let mut column = 0;
             while column < self.taps.len() {
                 let taps = &self.taps[column..];
-                let width = next_columns(taps.len());
+                let width = next_taps(taps.len());
                 match taps[..width] {
                     [a, b, c] => self.pass(simd, images.clone(), column, [a, b, c]),
                     [a, b] => self.pass(simd, images.clone(), column, [a, b]),
@@ -234,7 +234,7 @@ impl Correlation<'_> {
         column: usize,
         taps: [u32; N],
     ) {
-        let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
+        let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
         let starts = &self.tables.vectors;
         let span = starts.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
         for image in images {
