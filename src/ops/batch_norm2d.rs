@@ -42,6 +42,18 @@ impl BatchNorm2d {
     pub fn new(channels: usize) -> Self {
         BatchNorm2d { channels, eps: default_eps(), momentum: default_momentum() }
     }
+
+    /// The kernels' uniform for `batch` images of shape `x`, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape) -> BatchNormParams {
+        BatchNormParams {
+            n: batch as u32,
+            c: self.channels as u32,
+            pixels: x.pixels() as u32,
+            eps: self.eps,
+            momentum: self.momentum,
+            accumulate: 0,
+        }
+    }
 }
 
 params! {
@@ -278,19 +290,6 @@ impl BatchNormParams {
     }
 }
 
-impl BatchNorm2d {
-    fn params(&self, node: &NodeIo, accumulate: u32) -> BatchNormParams {
-        BatchNormParams {
-            n: node.batch() as u32,
-            c: self.channels as u32,
-            pixels: node.output_shape().pixels() as u32,
-            eps: self.eps,
-            momentum: self.momentum,
-            accumulate,
-        }
-    }
-}
-
 impl Operator for BatchNorm2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let fail = |kind, expected: String, found: String| {
@@ -323,7 +322,7 @@ impl Operator for BatchNorm2d {
     }
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
-        let params = self.params(node, 0);
+        let params = self.params(node.batch(), node.input_shape(0));
         let y = recorder.tensor(node.output_words());
         let x: Operand = node.input(0).into();
         let [gamma, beta] = ["weight", "bias"].map(|name| node.parameter(name));
@@ -352,11 +351,16 @@ impl Operator for BatchNorm2d {
         let [dgamma, dbeta] = ["weight", "bias"].map(|name| node.gradient(name));
         let inputs: [Operand; 4] = [node.input(0).into(), dy.into(), mean.into(), inv_std.into()];
         let operands = [&inputs[..], &[dgamma.clone(), dbeta.clone()]].concat();
-        recorder.dispatch(&BATCH_NORM_BACKWARD_REDUCE, &self.params(node, 0), &operands);
+        let params = self.params(node.batch(), node.input_shape(0));
+        recorder.dispatch(&BATCH_NORM_BACKWARD_REDUCE, &params, &operands);
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
             let rest = [node.parameter("weight"), dgamma, dbeta, dx.into()];
             let operands = [&inputs[..], &rest].concat();
-            recorder.dispatch(&BATCH_NORM_BACKWARD_ELEMENTWISE, &self.params(node, accumulate), &operands);
+            recorder.dispatch(
+                &BATCH_NORM_BACKWARD_ELEMENTWISE,
+                &BatchNormParams { accumulate, ..params },
+                &operands,
+            );
         }
     }
 }
