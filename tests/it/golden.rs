@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// The goldens were computed in f64; f32 sums of up to some hundred terms may be this far off.
-const GOLDEN: Tolerance = Tolerance { nmse: 1e-12, worst: 1e-5 };
+pub(crate) const GOLDEN: Tolerance = Tolerance { nmse: 1e-12, worst: 1e-5 };
 
 /// One case: the operator's configuration, and its tensors with their dimensions.
 #[derive(Debug, Clone, Default)]

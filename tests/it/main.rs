@@ -3,3 +3,5 @@
 mod golden;
 mod harness;
 mod kernels;
+mod operators;
+mod plan;
