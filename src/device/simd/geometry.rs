@@ -305,13 +305,16 @@ fn copy_line<S: Simd>(line: &[f32], stride: usize, copy: &mut [f32]) {
         }
         S::as_mut_simd_f32s(&mut copy[last..]).0[0] = end;
     } else if stride == 2 {
-        let (pairs, rest) = line.as_chunks::<2>();
-        let count = copy.len();
-        for (to, pair) in copy.iter_mut().zip(pairs) {
-            *to = pair[0];
+        // Eight at a time by arrays of known size, which compilers turn into shuffles.
+        let (blocks, rest) = copy.as_chunks_mut::<8>();
+        let done = 16 * blocks.len();
+        for (to, from) in blocks.iter_mut().zip(line.chunks(16)) {
+            if let Some(from) = from.first_chunk::<15>() {
+                *to = std::array::from_fn(|i| from[2 * i]);
+            }
         }
-        if pairs.len() < count {
-            copy[count - 1] = rest[0];
+        for (to, from) in rest.iter_mut().zip(line[done.min(line.len())..].iter().step_by(2)) {
+            *to = *from;
         }
     } else {
         for (to, from) in copy.iter_mut().zip(line.iter().step_by(stride)) {
@@ -442,11 +445,6 @@ impl Tables {
     /// The largest tap plus `lanes`: how much of the copy a vector touches from its start on.
     pub(super) fn span(&self, lanes: usize) -> usize {
         self.taps.iter().max().map_or(0, |&tap| tap as usize) + lanes
-    }
-
-    /// Whether the outputs are whole vectors throughout, so that they can be read as they lie.
-    pub(super) fn is_dense(&self) -> bool {
-        self.vectors.iter().all(Vector::is_whole)
     }
 }
 

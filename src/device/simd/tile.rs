@@ -95,29 +95,29 @@ pub(super) fn weigh<S: Simd, const M: usize, const N: usize>(
     sums
 }
 
-/// `sums[row][tap] += sum over i of rows[row][i] * source[starts[i] + taps[tap]..]`, `i` counting vectors.
+/// `sum over i of rows[i][row] * source[taps[tap] + vectors[i].start..]`, lane by lane, for all rows and taps
+/// of a tile; `rows` holds [`PAIR_ROWS`] vectors for each of `vectors`.
 ///
-/// All `rows` hold a vector for each of `starts`; `span` is the largest start plus the lanes of a vector.
+/// `span` is the largest start plus the lanes of a vector.
 #[inline(always)]
 pub(super) fn correlate<S: Simd, const N: usize>(
     simd: S,
-    rows: [&[f32]; PAIR_ROWS],
+    rows: &[f32],
     source: &[f32],
     taps: [usize; N],
-    starts: &[Vector],
+    vectors: &[Vector],
     span: usize,
-    sums: &mut [[S::f32s; N]; PAIR_ROWS],
-) {
+) -> [[S::f32s; N]; PAIR_ROWS] {
     let columns = taps.map(|tap| &source[tap..tap + span]);
-    let rows = rows.map(|row| &S::as_simd_f32s(row).0[..starts.len()]);
-    let mut held = *sums;
-    for (i, start) in starts.iter().enumerate() {
-        let x = columns.map(|column| load::<S>(column, start.start as usize));
-        for (held, row) in held.iter_mut().zip(rows) {
-            for (sum, &x) in held.iter_mut().zip(&x) {
-                *sum = simd.mul_add_e_f32s(row[i], x, *sum);
+    let rows = S::as_simd_f32s(rows).0.as_chunks::<PAIR_ROWS>().0;
+    let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
+    for (vector, rows) in vectors.iter().zip(rows) {
+        let x = columns.map(|column| load::<S>(column, vector.start as usize));
+        for (sums, &row) in sums.iter_mut().zip(rows) {
+            for (sum, &x) in sums.iter_mut().zip(&x) {
+                *sum = simd.mul_add_e_f32s(row, x, *sum);
             }
         }
     }
-    *sums = held;
+    sums
 }
