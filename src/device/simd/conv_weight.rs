@@ -30,7 +30,8 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     }
     let padded = Padded::forward(shape);
     let lanes = lanes();
-    with_tables(|tables| {
+    with_tables(1, |tables| {
+        let tables = &mut tables[0];
         let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, shape.n);
         tables.taps.clear();
         for c in 0..shape.group_channels() {
