@@ -21,6 +21,9 @@ const TAP_CHUNK: usize = 1024;
 /// second-level cache.
 const NEAR_FLOATS: usize = 1 << 15;
 
+/// Output channels whose weights are packed by one task; a multiple of both heights of a tile.
+const UNIT: usize = 48;
+
 /// Vectors below which a task takes another image, so that weights that were loaded are used often.
 const TASK_VECTORS: usize = 6;
 
@@ -120,16 +123,18 @@ pub fn conv2d_input_gradient(
             let taps = packed.len() / block_rows(outputs.len());
             let group = outputs.start / channels;
             let weight = &weight[group * filters * shape.taps()..][..filters * shape.taps()];
-            for (first, rows) in blocks(outputs.len()) {
-                let packed = &mut packed[first * taps..][..rows * taps];
-                packed.fill(0.0);
-                let mut packed = packed.chunks_exact_mut(rows);
-                for weight in weight.chunks_exact(shape.taps()) {
+            packed.fill(0.0);
+            let reached = |s: usize| shift(1, col_class, s).is_some();
+            for (k, weight) in weight.chunks_exact(shape.taps()).enumerate() {
+                for (first, rows) in blocks(outputs.len()) {
+                    let channels = outputs.start + first - group * channels..outputs.end - group * channels;
+                    let packed = &mut packed[first * taps + k * taps / filters * rows..];
+                    let mut packed = packed.chunks_exact_mut(rows);
                     for r in (0..shape.r).filter(|&r| shift(0, row_class, r).is_some()) {
-                        for s in (0..shape.s).filter(|&s| shift(1, col_class, s).is_some()) {
+                        for s in (0..shape.s).filter(|&s| reached(s)) {
                             let Some(packed) = packed.next() else { break };
-                            for (packed, c) in packed.iter_mut().zip(outputs.clone().skip(first)) {
-                                *packed = weight[((c - group * channels) * shape.r + r) * shape.s + s];
+                            for (packed, c) in packed.iter_mut().zip(channels.clone()) {
+                                *packed = weight[(c * shape.r + r) * shape.s + s];
                             }
                         }
                     }
@@ -159,7 +164,7 @@ struct Convolution<'a> {
 struct Part {
     first_image: usize,
     images: usize,
-    /// Output channels that share packed weights: a group, or part of the only group.
+    /// Output channels that share packed weights: a group, or part of the only one.
     unit: usize,
     first_unit: usize,
 }
@@ -198,18 +203,17 @@ impl Convolution<'_> {
         let task_images = self.task_images(images, &tables[0], taps);
         // Too few images for the threads: several tasks share an image, each with channels of its own.
         let parts = if task_images == 1 { threads().div_ceil(images) } else { 1 };
-        let (unit, task_units) = if self.groups == 1 {
-            (self.output_channels.div_ceil(parts).next_multiple_of(4).min(self.output_channels), 1)
-        } else {
-            (self.output_channels / self.groups, self.groups.div_ceil(parts))
-        };
+        let group = self.output_channels / self.groups;
+        let unit = if self.groups == 1 { group.div_ceil(parts).next_multiple_of(4).min(UNIT) } else { group };
+        let unit = unit.min(group);
+        let units = self.output_channels.div_ceil(unit);
+        let task_units = units.div_ceil(parts);
         for (class, tables) in tables.iter_mut().enumerate() {
             let [height, width] = self.class_size(class);
             let target = if self.output_stride == [1, 1] { image } else { unit * height * width };
             tables.repeat(task_images, self.input_channels * self.padded.channel, target);
         }
         let tables = &*tables;
-        let units = self.output_channels.div_ceil(unit);
         with_floats(units * block_rows(unit) * taps, |packed| {
             for_each_chunk(packed, block_rows(unit) * taps, |index, mut packed| {
                 let channels = index * unit..self.output_channels.min((index + 1) * unit);
@@ -256,9 +260,11 @@ impl Convolution<'_> {
         with_floats(images * source + lanes(), |copy| {
             for index in 0..channels.div_ceil(unit) {
                 let group = if self.groups == 1 { 0 } else { first_unit + index };
-                for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
-                    let from = ((first_image + i) * self.groups + group) * input;
-                    self.padded.fill(&self.input[from..from + input], copy);
+                if self.groups > 1 || index == 0 {
+                    for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
+                        let from = ((first_image + i) * self.groups + group) * input;
+                        self.padded.fill(&self.input[from..from + input], copy);
+                    }
                 }
                 let first = (first_unit + index) * unit;
                 let count = unit.min(channels - index * unit);

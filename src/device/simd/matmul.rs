@@ -217,11 +217,20 @@ impl Product<'_> {
             for sum in sums {
                 let (here, later) = rest.split_at_mut(S::F32_LANES.min(rest.len()));
                 rest = later;
-                let sum = match self.accumulate {
-                    Accumulate::Write => sum,
-                    Accumulate::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
-                };
-                simd.partial_store_f32s(here, sum);
+                if let Some(here) = S::as_mut_simd_f32s(here).0.first_mut() {
+                    *here = match self.accumulate {
+                        Accumulate::Write => sum,
+                        Accumulate::Add => simd.add_f32s(sum, *here),
+                    };
+                    continue;
+                }
+                let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
+                for (here, lane) in here.iter_mut().zip(lanes) {
+                    *here = match self.accumulate {
+                        Accumulate::Write => *lane,
+                        Accumulate::Add => *here + lane,
+                    };
+                }
             }
         }
     }
