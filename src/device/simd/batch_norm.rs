@@ -55,7 +55,6 @@ pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], sh
 /// `dbeta = sum dy` and `dgamma = sum dy * xhat` per channel, over [N,C,HW].
 ///
 /// `inverse_deviation` is `1 / sqrt(variance + eps)`.
-#[expect(clippy::too_many_arguments, reason = "three sizes, four inputs, two outputs")]
 pub fn backward_reduce(
     n: usize,
     c: usize,

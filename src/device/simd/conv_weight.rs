@@ -30,7 +30,8 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     }
     let padded = Padded::forward(shape);
     let lanes = lanes();
-    with_tables(|tables| {
+    with_tables(1, |tables| {
+        let tables = &mut tables[0];
         let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, shape.n);
         tables.taps.clear();
         for c in 0..shape.group_channels() {
@@ -102,7 +103,7 @@ pub fn conv2d_bias_gradient(shape: &ConvShape, dy: &[f32], dbias: &mut [f32]) {
     assert_eq!(dbias.len(), shape.k, "length of dbias for {shape:?}");
     for_each_chunk(dbias, 1, |k, dbias| {
         let planes = (0..shape.n).map(|n| &dy[(n * shape.k + k) * area..][..area]);
-        dbias[0] = planes.map(|plane| super::batch_norm::sum(plane)).sum::<f64>() as f32;
+        dbias[0] = planes.map(super::batch_norm::sum).sum::<f64>() as f32;
     });
 }
 

@@ -449,13 +449,16 @@ impl Tables {
 }
 
 thread_local! {
-    static POOL: RefCell<Vec<Tables>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Vec<Tables>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work` with tables to fill, kept by this thread so that their memory is reused.
-pub(super) fn with_tables<R>(work: impl FnOnce(&mut Tables) -> R) -> R {
+/// Calls `work` with `count` tables to fill, kept by this thread so that their memory is reused.
+pub(super) fn with_tables<R>(count: usize, work: impl FnOnce(&mut [Tables]) -> R) -> R {
     let mut tables = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let result = work(&mut tables);
+    if tables.len() < count {
+        tables.resize_with(count, Tables::default);
+    }
+    let result = work(&mut tables[..count]);
     POOL.with_borrow_mut(|pool| pool.push(tables));
     result
 }

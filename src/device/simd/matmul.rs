@@ -76,24 +76,43 @@ impl<'a> Matrix<'a> {
     /// Packs rows `from..from + to.len() / width` of columns `first..first + width` as `[row][width]`, zero
     /// where there is no column.
     fn pack(&self, from: usize, first: usize, width: usize, to: &mut [f32]) {
-        let present = width.min(self.cols - first);
         let data = &self.data[from * self.row_stride + first * self.col_stride..];
-        if present < width {
-            to.fill(0.0);
+        let present = width.min(self.cols - first);
+        match width {
+            4 => self.pack_columns::<4>(data, present, to),
+            6 => self.pack_columns::<6>(data, present, to),
+            8 => self.pack_columns::<8>(data, present, to),
+            16 => self.pack_columns::<16>(data, present, to),
+            _ => {
+                for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                    to.fill(0.0);
+                    for (col, to) in to[..present].iter_mut().enumerate() {
+                        *to = data[row * self.row_stride + col * self.col_stride];
+                    }
+                }
+            }
         }
-        // A matrix of one row may have both strides 1: only then are rows shorter than what is taken from them.
-        if self.col_stride == 1 && self.row_stride >= present {
-            for (to, row) in to.chunks_exact_mut(width).zip(data.chunks(self.row_stride)) {
-                for (to, x) in to.iter_mut().zip(&row[..present]) {
-                    *to = *x;
+    }
+
+    fn pack_columns<const W: usize>(&self, data: &[f32], present: usize, to: &mut [f32]) {
+        let to = to.as_chunks_mut::<W>().0;
+        if present < W {
+            to.fill([0.0; W]);
+        }
+        // A matrix of one row may have both strides 1; its rows are then shorter than what is taken from them.
+        if self.col_stride == 1 && self.row_stride >= W && present == W {
+            for (to, row) in to.iter_mut().zip(data.chunks(self.row_stride)) {
+                to.copy_from_slice(&row[..W]);
+            }
+        } else if self.row_stride == 1 {
+            for col in 0..present {
+                for (to, &x) in to.iter_mut().zip(&data[col * self.col_stride..]) {
+                    to[col] = x;
                 }
             }
         } else {
-            for col in 0..present {
-                let column = data[col * self.col_stride..].iter().step_by(self.row_stride);
-                for (to, x) in to.chunks_exact_mut(width).zip(column) {
-                    to[col] = *x;
-                }
+            for (to, row) in to.iter_mut().zip(data.chunks(self.row_stride)) {
+                to[..present].copy_from_slice(&row[..present]);
             }
         }
     }
@@ -199,11 +218,20 @@ impl Product<'_> {
             for sum in sums {
                 let (here, later) = rest.split_at_mut(S::F32_LANES.min(rest.len()));
                 rest = later;
-                let sum = match self.accumulate {
-                    Accumulate::Write => sum,
-                    Accumulate::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
-                };
-                simd.partial_store_f32s(here, sum);
+                if let Some(here) = S::as_mut_simd_f32s(here).0.first_mut() {
+                    *here = match self.accumulate {
+                        Accumulate::Write => sum,
+                        Accumulate::Add => simd.add_f32s(sum, *here),
+                    };
+                    continue;
+                }
+                let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
+                for (here, lane) in here.iter_mut().zip(lanes) {
+                    *here = match self.accumulate {
+                        Accumulate::Write => *lane,
+                        Accumulate::Add => *here + lane,
+                    };
+                }
             }
         }
     }
