@@ -2,10 +2,14 @@
 
 mod formula;
 mod golden;
+mod gradients;
 mod harness;
 mod kernels;
 mod operators;
 mod optimizers;
 mod plan;
+mod rules;
+mod selftest;
+mod shaders;
 mod surgery;
 mod training;
