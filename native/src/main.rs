@@ -1,5 +1,7 @@
 //! The command.
 mod data;
+mod filters;
+mod html;
 mod prefetch;
 
 fn main() {}
