@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
 mod golden;
+mod gradients;
 mod harness;
 mod kernels;
