@@ -150,6 +150,9 @@ fn sum_partials() {
     }
 }
 
+/// A kernel with its uniform, inputs and outputs.
+type Call<'a> = (&'static Kernel, LinearParams, Vec<&'a [f32]>, Vec<Output>);
+
 #[test]
 fn linear() {
     let sizes = [[1, 1, 1], [1, 7, 5], [3, 1, 4], [4, 8, 4], [6, 65, 10], [33, 40, 20], [130, 17, 9]];
@@ -161,7 +164,7 @@ fn linear() {
         let added = LinearParams { has_bias: 1, accumulate: 1, ..d };
         let fresh = |words| vec![Output::Overwritten(words)];
         let sum = vec![Output::Updated(random(5, n * c))];
-        let table: [(&'static Kernel, LinearParams, Vec<&[f32]>, Vec<Output>); 6] = [
+        let table: [Call<'_>; 6] = [
             (&linear::LINEAR_FORWARD, d, vec![&x, &weight, &bias], fresh(n * k)),
             (&linear::LINEAR_FORWARD, added, vec![&x, &weight, &bias], fresh(n * k)),
             (&linear::LINEAR_INPUT_GRADIENT, d, vec![&dy, &weight], fresh(n * c)),
