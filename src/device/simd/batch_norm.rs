@@ -4,7 +4,7 @@
 //! `y = gamma * xhat + beta`. Backward, with `m` values a channel: `dbeta = sum dy`,
 //! `dgamma = sum dy * xhat`, `dx = gamma / sqrt(variance + eps) * (dy - dbeta / m - xhat * dgamma / m)`.
 //!
-//! All slices are [N,C,HW]; channel vectors are [C].
+//! All slices are `[N,C,HW]`; channel vectors are `[C]`.
 
 use pulp::{Simd, WithSimd};
 
@@ -12,7 +12,7 @@ use super::Accumulate;
 use super::parallel::{for_each_chunk, for_each_chunk_pair};
 use super::tile::dispatch;
 
-/// Mean and biased variance of each channel of `x` [N,C,HW].
+/// Mean and biased variance of each channel of `x` `[N,C,HW]`.
 ///
 /// Each plane is reduced by itself, its squares about its own mean, and the planes are joined in f64
 /// (Chan, Golub and LeVeque 1979): exact enough for any offset of the data, yet memory is read once,
@@ -41,7 +41,7 @@ pub fn channel_moments(n: usize, c: usize, hw: usize, x: &[f32], mean: &mut [f32
     });
 }
 
-/// `y = (x - mean) * scale + shift` per channel, all [N,C,HW]; for batch normalisation `scale` is
+/// `y = (x - mean) * scale + shift` per channel, all `[N,C,HW]`; for batch normalisation `scale` is
 /// `gamma / sqrt(variance + eps)` and `shift` is `beta`.
 pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "normalize: lengths of x and y");
@@ -52,7 +52,7 @@ pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], sh
     });
 }
 
-/// `dbeta = sum dy` and `dgamma = sum dy * xhat` per channel, over [N,C,HW].
+/// `dbeta = sum dy` and `dgamma = sum dy * xhat` per channel, over `[N,C,HW]`.
 ///
 /// `inverse_deviation` is `1 / sqrt(variance + eps)`.
 pub fn backward_reduce(
@@ -82,7 +82,7 @@ pub fn backward_reduce(
     });
 }
 
-/// What [`backward_elementwise`] reads, all [C] but `count`.
+/// What [`backward_elementwise`] reads, all `[C]` but `count`.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNormGradient<'a> {
     /// Batch mean.
@@ -99,7 +99,7 @@ pub struct BatchNormGradient<'a> {
     pub count: usize,
 }
 
-/// `dx = gamma * inverse_deviation * (dy - dbeta / count - xhat * dgamma / count)`, over [N,C,HW].
+/// `dx = gamma * inverse_deviation * (dy - dbeta / count - xhat * dgamma / count)`, over `[N,C,HW]`.
 pub fn backward_elementwise(
     c: usize,
     hw: usize,

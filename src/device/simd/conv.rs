@@ -33,7 +33,7 @@ const HEAVY_TASK_VECTORS: usize = 28;
 /// Weights that stay in the second-level cache beside the image: 256 KiB.
 const CACHED_WEIGHTS: usize = 1 << 16;
 
-/// Forward pass: `y` [N,K,P,Q] from `x` [N,C,H,W], `weight` [K,C/groups,R,S] and `bias` [K].
+/// Forward pass: `y` `[N,K,P,Q]` from `x` `[N,C,H,W]`, `weight` `[K,C/groups,R,S]` and `bias` `[K]`.
 pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
     let padded = Padded::forward(shape);
@@ -75,7 +75,7 @@ pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option
     });
 }
 
-/// Input gradient: `dx` [N,C,H,W] from `dy` [N,K,P,Q] and `weight` [K,C/groups,R,S].
+/// Input gradient: `dx` `[N,C,H,W]` from `dy` `[N,K,P,Q]` and `weight` `[K,C/groups,R,S]`.
 ///
 /// The pixels of `dx` fall into classes by their remainder modulo the stride. Each class is a convolution of
 /// `dy` with the taps that reach it, so that no zeros are multiplied.
@@ -425,7 +425,7 @@ impl WithSimd for Weighing<'_> {
 }
 
 impl Weighing<'_> {
-    /// The taps `now` of the `M` filters from `first` on, over all vectors.
+    /// The taps `now` of the `M` filters from `first` on, over `vectors`.
     #[inline(always)]
     fn block<S: Simd, const M: usize>(
         &mut self,

@@ -21,7 +21,7 @@ const COPY_FLOATS: usize = 1 << 20;
 /// Floats of `dy` that a task walks before it goes to the next taps: 16 KiB for [`ROWS`] filters.
 const ROW_FLOATS: usize = 1 << 10;
 
-/// Weight gradient: `dweight` [K,C/groups,R,S], overwritten, from `x` [N,C,H,W] and `dy` [N,K,P,Q].
+/// Weight gradient: `dweight` `[K,C/groups,R,S]`, overwritten, from `x` `[N,C,H,W]` and `dy` `[N,K,P,Q]`.
 pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     shape.check(x.len(), dweight.len(), dy.len());
     if x.is_empty() || dy.is_empty() || dweight.is_empty() {
@@ -96,7 +96,7 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     });
 }
 
-/// Bias gradient: `dbias` [K] is the sum of `dy` [N,K,P,Q] over all but K.
+/// Bias gradient: `dbias` `[K]` is the sum of `dy` `[N,K,P,Q]` over all but K.
 pub fn conv2d_bias_gradient(shape: &ConvShape, dy: &[f32], dbias: &mut [f32]) {
     let area = shape.p * shape.q;
     assert_eq!(dy.len(), shape.n * shape.k * area, "length of dy for {shape:?}");

@@ -260,34 +260,33 @@ impl WithSimd for Fill<'_> {
             self.copy.fill(0.0);
             return;
         }
-        for (x, copy) in self.x.chunks_exact(area).zip(self.copy.chunks_exact_mut(channel)) {
-            let mut planes = copy.chunks_exact_mut(rows.extent * cols.extent);
-            for row_tap in rows.first_taps() {
-                let row_phase = rows.phase(row_tap);
-                let present_rows = rows.present(row_phase);
-                for col_tap in cols.first_taps() {
-                    let Some(plane) = planes.next() else { break };
-                    let col_phase = cols.phase(col_tap);
-                    let present = cols.present(col_phase);
-                    plane[..present_rows.start * cols.extent].fill(0.0);
-                    plane[present_rows.end * cols.extent..].fill(0.0);
-                    if present.is_empty() {
+        let floats = rows.extent * cols.extent;
+        let mut start = 0;
+        for row_tap in rows.first_taps() {
+            let row_phase = rows.phase(row_tap);
+            let present_rows = rows.present(row_phase);
+            for col_tap in cols.first_taps() {
+                let col_phase = cols.phase(col_tap);
+                let present = cols.present(col_phase);
+                let bordered = present.len() < cols.extent || present_rows.len() < rows.extent;
+                let empty = present.is_empty() || present_rows.is_empty();
+                for (x, copy) in self.x.chunks_exact(area).zip(self.copy.chunks_exact_mut(channel)) {
+                    let plane = &mut copy[start..start + floats];
+                    if bordered {
                         plane.fill(0.0);
+                    }
+                    if empty {
                         continue;
                     }
-                    let first = cols.element(col_phase, present.start);
-                    for row in present_rows.clone() {
-                        let line = &x[rows.element(row_phase, row) * cols.size..][..cols.size];
-                        let copy = &mut plane[row * cols.extent..][..cols.extent];
-                        for zero in &mut copy[..present.start] {
-                            *zero = 0.0;
-                        }
-                        for zero in &mut copy[present.end..] {
-                            *zero = 0.0;
-                        }
-                        copy_line::<S>(&line[first..], cols.stride, &mut copy[present.clone()]);
+                    let first = rows.element(row_phase, present_rows.start) * cols.size
+                        + cols.element(col_phase, present.start);
+                    let lines = x[first..].chunks(rows.stride * cols.size);
+                    let copies = plane[present_rows.start * cols.extent..].chunks_exact_mut(cols.extent);
+                    for (copy, line) in copies.take(present_rows.len()).zip(lines) {
+                        copy_line::<S>(line, cols.stride, &mut copy[present.clone()]);
                     }
                 }
+                start += floats;
             }
         }
     }
@@ -297,7 +296,7 @@ impl WithSimd for Fill<'_> {
 #[inline(always)]
 fn copy_line<S: Simd>(line: &[f32], stride: usize, copy: &mut [f32]) {
     if stride == 1 && copy.len() >= S::F32_LANES {
-        // Whole vectors, the last of which overlaps its neighbour: rows are too short for a call of memcpy.
+        // Whole vectors, the last of which overlaps its neighbour: lines are too short for a call of memcpy.
         let last = copy.len() - S::F32_LANES;
         let end = load::<S>(line, last);
         for (to, from) in S::as_mut_simd_f32s(copy).0.iter_mut().zip(S::as_simd_f32s(line).0) {

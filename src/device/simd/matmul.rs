@@ -17,7 +17,7 @@ const DEPTH: usize = 256;
 /// Rows of one task: 60 x 256 floats of the left matrix are 60 KiB, well inside the second-level cache.
 const TASK_ROWS: usize = 60;
 
-/// `y` [N,K] `= x` [N,C] `weight` [K,C]`^T + bias` [K]; PyTorch's `linear`.
+/// `y = x weight^T + bias` for `x` `[N,C]`, `weight` `[K,C]`, `bias` `[K]` and `y` `[N,K]`; PyTorch's `linear`.
 pub fn linear_forward([n, c, k]: [usize; 3], x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let x = Matrix::new(x, [n, c]);
     let weight = Matrix::new(weight, [k, c]);
@@ -31,7 +31,7 @@ pub fn linear_forward([n, c, k]: [usize; 3], x: &[f32], weight: &[f32], bias: Op
     }
 }
 
-/// `dx` [N,C] `= dy` [N,K] `weight` [K,C].
+/// `dx = dy weight` for `dy` `[N,K]`, `weight` `[K,C]` and `dx` `[N,C]`.
 pub fn linear_input_gradient(
     [n, c, k]: [usize; 3],
     dy: &[f32],
@@ -42,7 +42,7 @@ pub fn linear_input_gradient(
     product(Matrix::new(dy, [n, k]), Matrix::new(weight, [k, c]), dx, accumulate);
 }
 
-/// `dweight` [K,C] `= dy` [N,K]`^T x` [N,C], overwritten.
+/// `dweight = dy^T x` for `dy` `[N,K]`, `x` `[N,C]` and `dweight` `[K,C]`, overwritten.
 pub fn linear_weight_gradient([n, c, k]: [usize; 3], x: &[f32], dy: &[f32], dweight: &mut [f32]) {
     product(Matrix::new(dy, [n, k]).transposed(), Matrix::new(x, [n, c]), dweight, Accumulate::Write);
 }
@@ -118,7 +118,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `output` [M,N] `= a` [M,T] `b` [T,N], or added to it.
+/// `output = a b`, or `output += a b`, for `a` `[M,T]`, `b` `[T,N]` and `output` `[M,N]`.
 fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumulate) {
     let (rows, cols, depth) = (a.rows, b.cols, a.cols);
     assert_eq!(depth, b.rows, "inner dimensions of a matrix product");
@@ -158,7 +158,7 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumul
     });
 }
 
-/// `output` [rows][cols] from packed blocks of rows and packed panels of columns.
+/// `output` `[rows][cols]` from packed blocks of rows and packed panels of columns.
 struct Product<'a> {
     left: &'a [f32],
     panels: &'a [f32],

@@ -7,16 +7,16 @@
 //!
 //! A core with AVX2 starts two fused multiply-adds of eight lanes a cycle, but loads only two or three
 //! vectors. So every number that is loaded must be used several times while it sits in a register. The
-//! whole module rests on two small loops in [`tile`](self) that do this, each the mirror of the other:
+//! whole module rests on two small loops in `tile.rs` that do this, each the mirror of the other:
 //!
-//! - `weigh`: 4 filters x 3 vectors of pixels are held in 12 registers. For each tap (c, r, s), three
-//!   vectors of pixels are loaded, four weights are broadcast, and 12 multiply-adds follow.
+//! - `weigh`: the sums of 6 filters x 2 vectors of pixels are held in 12 registers. For each tap (c, r, s),
+//!   two vectors of pixels are loaded, six weights are broadcast, and 12 multiply-adds follow.
 //!   Forward pass, input gradient and matrix product all are this loop.
-//! - `correlate`: 4 filters x 3 taps are held in 12 registers, and the loop runs over the pixels.
+//! - `correlate`: the sums of 4 filters x 3 taps are held in 12 registers, and the loop runs over the pixels.
 //!   The weight gradient is this loop.
 //!
 //! What makes one loop serve every stride, padding, dilation and size is a *table of taps*. The image is
-//! first copied into scratch with its zero border ([`geometry`](self)), so that tap (c, r, s) of the output
+//! first copied into scratch with its zero border (`geometry.rs`), so that tap (c, r, s) of the output
 //! pixel at scratch position `i` lies at `i + taps[c, r, s]`, with no test for borders. For stride 2 the
 //! copy separates even from odd rows and columns; then neighbouring outputs read neighbouring inputs again
 //! and the same table idea holds. The input gradient of a strided convolution is the reverse: the pixels of

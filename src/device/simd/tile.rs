@@ -16,19 +16,20 @@ pub(super) const PAIR_ROWS: usize = 4;
 const PAIR_COLUMNS: usize = 3;
 
 /// Cuts `rows` filters into blocks of 6 and as few as possible of 4, given by first row and height; the last
-/// one may reach beyond the last row, by at most one if there are more than three.
+/// one may reach beyond the last row.
+#[inline(always)]
 pub(super) fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let total = block_rows(rows);
-    let fours = match total % 6 {
-        0 => 0,
-        4 => 1,
-        _ => 2,
+    let tall = match total % 6 {
+        0 => total,
+        4 => total - 4,
+        _ => total - 8,
     };
-    let tall = total - 4 * fours;
     (0..tall).step_by(6).map(|first| (first, 6)).chain((tall..total).step_by(4).map(|first| (first, 4)))
 }
 
 /// Rows of all [`blocks`] together.
+#[inline(always)]
 pub(super) fn block_rows(rows: usize) -> usize {
     rows.max(4).next_multiple_of(2)
 }
