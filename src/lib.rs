@@ -12,6 +12,7 @@ pub mod optim;
 pub mod plan;
 pub mod prune;
 pub mod rng;
+pub mod selftest;
 pub mod shape;
 pub mod train;
 

@@ -5,6 +5,8 @@ mod command_line;
 mod commands;
 mod data;
 mod files;
+mod filters;
+mod html;
 mod metrics;
 mod normalized;
 mod prefetch;
