@@ -53,7 +53,7 @@ fn main(
         weight_at += 1u;
         x_at += 1u;
     }
-    let sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
+    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
     for (var row = 0u; row < min(params.n - first_n, 4u); row++) {
         for (var column = 0u; column < min(params.k - first_k, 4u); column++) {
             y[(first_n + row) * params.k + first_k + column] = sums[row][column];

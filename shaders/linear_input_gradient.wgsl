@@ -48,7 +48,7 @@ fn main(
         weight_at += params.c;
         dy_at += 1u;
     }
-    let sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
+    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
     for (var row = 0u; row < min(params.n - first_n, 4u); row++) {
         for (var column = 0u; column < min(params.c - first_c, 4u); column++) {
             let at = (first_n + row) * params.c + first_c + column;

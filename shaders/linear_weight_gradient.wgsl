@@ -47,7 +47,7 @@ fn main(
         x_at += params.c;
         dy_at += params.k;
     }
-    let sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
+    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
     for (var row = 0u; row < min(params.k - first_k, 4u); row++) {
         for (var column = 0u; column < min(params.c - first_c, 4u); column++) {
             dweight[(first_k + row) * params.c + first_c + column] = sums[row][column];

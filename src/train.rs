@@ -1,6 +1,6 @@
 //! Training and evaluation: one submission a step, nothing read back inside it.
 
-use crate::data::{Batch, Loader};
+use crate::data::{Batch, Dataset, Loader};
 use crate::device::{CommandList, Device, PendingRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Model, Tensors};
@@ -8,6 +8,7 @@ use crate::optim::csgd::{self, DeviationMeter, Table};
 use crate::optim::{Schedule, SgdConfig, sgd};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
+use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -216,10 +217,10 @@ impl Trainer {
         plan.load(&self.device, &batch.images, &batch.labels);
         self.device.run(&[plan.commands()]);
         for (id, node) in graph.nodes.iter().enumerate().skip(1) {
-            if let Some(value) = plan.value(id) {
-                if not_finite(&self.device.read(value).await?) {
-                    return Ok(error(format!("the output of {} ({})", node.name, node.op.type_name())));
-                }
+            if let Some(value) = plan.value(id)
+                && not_finite(&self.device.read(value).await?)
+            {
+                return Ok(error(format!("the output of {} ({})", node.name, node.op.type_name())));
             }
         }
         Ok(error("the loss".into()))
@@ -272,6 +273,27 @@ pub async fn evaluate(
     run_evaluation(device, &arenas, &plan, loader, answers).await
 }
 
+/// Refuses data that a network of `classes` logits and images of `input` cannot answer.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] naming both sides.
+pub fn check_data(data: &dyn Dataset, input: Shape, classes: usize) -> Result<()> {
+    let fail = |expected: String, found: String| {
+        Error::new(ErrorKind::Shape, format!("giving {} to the network", data.name()))
+            .expected(expected)
+            .found(found)
+            .next("Is this the data set that the network was made for?")
+    };
+    let [c, h, w] = data.shape();
+    if Shape::new(c, h, w) != input {
+        return Err(fail(format!("images of {input}"), format!("{c}x{h}x{w}")));
+    }
+    if data.classes().len() > classes {
+        return Err(fail(format!("at most {classes} classes"), data.classes().len().to_string()));
+    }
+    Ok(())
+}
+
 async fn run_evaluation(
     device: &Device,
     arenas: &Arenas,
@@ -279,6 +301,7 @@ async fn run_evaluation(
     loader: &Loader,
     answers: Answers,
 ) -> Result<Evaluation> {
+    check_data(loader.dataset().as_ref(), plan.shapes()[0], plan.classes())?;
     let mut batch = Batch::default();
     let mut logits = Vec::new();
     let (mut loss, mut correct, mut samples) = (0.0, 0, 0);

@@ -3,6 +3,7 @@
 //! Its gradient is the identity, so backward hands dy on; `accumulate` is the sum into a gradient already there.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
 use crate::params;
@@ -44,7 +45,7 @@ pub static ADD_FORWARD: Kernel = Kernel {
         workgroups: |params| workgroups_of_64(params_of::<AddParams>(params).len.into()),
     }],
     twin: add_forward,
-    fast: None,
+    fast: Some(add_forward_fast),
 };
 
 /// `y = x` or `y += x`.
@@ -66,6 +67,11 @@ fn add_forward(args: Args<'_>) {
     for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
         *y = a + b;
     }
+}
+
+fn add_forward_fast(args: Args<'_>) {
+    let (_, [a, b], [y]) = args.unpack::<AddParams, 2, 1>();
+    simd::add(a, b, y);
 }
 
 fn accumulate(args: Args<'_>) {

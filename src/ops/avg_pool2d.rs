@@ -42,6 +42,25 @@ impl AvgPool2d {
     pub fn new(kernel: usize) -> Self {
         AvgPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2], divisor: Divisor::Window }
     }
+
+    /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape, y: Shape) -> AvgPool2dParams {
+        AvgPool2dParams {
+            planes: (batch * x.c) as u32,
+            h: x.h as u32,
+            w: x.w as u32,
+            p: y.h as u32,
+            q: y.w as u32,
+            r: self.kernel[0] as u32,
+            s: self.kernel[1] as u32,
+            stride_h: self.stride[0] as u32,
+            stride_w: self.stride[1] as u32,
+            padding_h: self.padding[0] as u32,
+            padding_w: self.padding[1] as u32,
+            count_padding: u32::from(self.divisor == Divisor::Window),
+            accumulate: 0,
+        }
+    }
 }
 
 params! {
@@ -155,27 +174,6 @@ fn avg_pool2d_backward(args: Args<'_>) {
     }
 }
 
-impl AvgPool2d {
-    fn params(&self, node: &NodeIo, accumulate: u32) -> AvgPool2dParams {
-        let (x, y) = (node.input_shape(0), node.output_shape());
-        AvgPool2dParams {
-            planes: (node.batch() * x.c) as u32,
-            h: x.h as u32,
-            w: x.w as u32,
-            p: y.h as u32,
-            q: y.w as u32,
-            r: self.kernel[0] as u32,
-            s: self.kernel[1] as u32,
-            stride_h: self.stride[0] as u32,
-            stride_w: self.stride[1] as u32,
-            padding_h: self.padding[0] as u32,
-            padding_w: self.padding[1] as u32,
-            count_padding: u32::from(self.divisor == Divisor::Window),
-            accumulate,
-        }
-    }
-}
-
 impl Operator for AvgPool2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         pooled_shape("checking an average pooling", inputs[0], self.kernel, self.stride, self.padding)
@@ -187,7 +185,7 @@ impl Operator for AvgPool2d {
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
         let y = recorder.tensor(node.output_words());
-        let params = self.params(node, 0);
+        let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
         recorder.dispatch(&AVG_POOL2D_FORWARD, &params, &[node.input(0).into(), y.into()]);
         y
     }
@@ -195,7 +193,8 @@ impl Operator for AvgPool2d {
     fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) {
         let dy = recorder.output_gradient(node);
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
-            let params = self.params(node, accumulate);
+            let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
+            let params = AvgPool2dParams { accumulate, ..params };
             recorder.dispatch(&AVG_POOL2D_BACKWARD, &params, &[dy.into(), dx.into()]);
         }
     }

@@ -6,7 +6,9 @@
 //!
 //! The mean is subtracted before squaring: E\[x^2\] - E\[x\]^2 loses everything in f32 where the mean is large.
 
+use super::conv2d::accumulate;
 use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
+use crate::device::simd::{self, BatchNormGradient};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
@@ -41,6 +43,18 @@ impl BatchNorm2d {
     pub fn new(channels: usize) -> Self {
         BatchNorm2d { channels, eps: default_eps(), momentum: default_momentum() }
     }
+
+    /// The kernels' uniform for `batch` images of shape `x`, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape) -> BatchNormParams {
+        BatchNormParams {
+            n: batch as u32,
+            c: self.channels as u32,
+            pixels: x.pixels() as u32,
+            eps: self.eps,
+            momentum: self.momentum,
+            accumulate: 0,
+        }
+    }
 }
 
 params! {
@@ -72,7 +86,7 @@ pub static BATCH_NORM_STATISTICS: Kernel = Kernel {
         workgroups: per_channel,
     }],
     twin: batch_norm_statistics,
-    fast: None,
+    fast: Some(batch_norm_statistics_fast),
 };
 
 /// `y = (x - mean) inv_std gamma + beta`.
@@ -86,7 +100,7 @@ pub static BATCH_NORM_NORMALIZE: Kernel = Kernel {
         workgroups: per_number,
     }],
     twin: batch_norm_normalize,
-    fast: None,
+    fast: Some(batch_norm_normalize_fast),
 };
 
 /// `dgamma = sum of dy x_hat`, `dbeta = sum of dy`.
@@ -100,7 +114,7 @@ pub static BATCH_NORM_BACKWARD_REDUCE: Kernel = Kernel {
         workgroups: per_channel,
     }],
     twin: batch_norm_backward_reduce,
-    fast: None,
+    fast: Some(batch_norm_backward_reduce_fast),
 };
 
 /// `dx = gamma inv_std (dy - dbeta / M - x_hat dgamma / M)`.
@@ -123,7 +137,7 @@ pub static BATCH_NORM_BACKWARD_ELEMENTWISE: Kernel = Kernel {
         workgroups: per_number,
     }],
     twin: batch_norm_backward_elementwise,
-    fast: None,
+    fast: Some(batch_norm_backward_elementwise_fast),
 };
 
 /// `y = (x - running_mean) / sqrt(running_var + eps) gamma + beta`.
@@ -144,7 +158,7 @@ pub static BATCH_NORM_INFERENCE: Kernel = Kernel {
         workgroups: per_number,
     }],
     twin: batch_norm_inference,
-    fast: None,
+    fast: Some(batch_norm_inference_fast),
 };
 
 fn per_channel(params: &[u8]) -> u64 {
@@ -229,16 +243,51 @@ fn batch_norm_inference(args: Args<'_>) {
     }
 }
 
-impl BatchNorm2d {
-    fn params(&self, node: &NodeIo, accumulate: u32) -> BatchNormParams {
-        BatchNormParams {
-            n: node.batch() as u32,
-            c: self.channels as u32,
-            pixels: node.output_shape().pixels() as u32,
-            eps: self.eps,
-            momentum: self.momentum,
-            accumulate,
-        }
+fn batch_norm_statistics_fast(args: Args<'_>) {
+    let (p, [x], [mean, inv_std, running_mean, running_var]) = args.unpack::<BatchNormParams, 1, 4>();
+    let (n, c, pixels) = p.extents();
+    simd::channel_moments(n, c, pixels, x, mean, inv_std);
+    let count = (n * pixels) as f32;
+    for c in 0..c {
+        let variance = inv_std[c];
+        let unbiased = variance * (count / (count - 1.0).max(1.0));
+        inv_std[c] = 1.0 / (variance + p.eps).sqrt();
+        running_mean[c] = (1.0 - p.momentum) * running_mean[c] + p.momentum * mean[c];
+        running_var[c] = (1.0 - p.momentum) * running_var[c] + p.momentum * unbiased;
+    }
+}
+
+fn batch_norm_normalize_fast(args: Args<'_>) {
+    let (p, [x, mean, inv_std, gamma, beta], [y]) = args.unpack::<BatchNormParams, 5, 1>();
+    let scale: Vec<f32> = inv_std.iter().zip(gamma).map(|(inv_std, gamma)| inv_std * gamma).collect();
+    simd::normalize(p.c as usize, p.pixels as usize, x, mean, &scale, beta, y);
+}
+
+fn batch_norm_backward_reduce_fast(args: Args<'_>) {
+    let (p, [x, dy, mean, inv_std], [dgamma, dbeta]) = args.unpack::<BatchNormParams, 4, 2>();
+    let (n, c, pixels) = p.extents();
+    simd::backward_reduce(n, c, pixels, x, dy, mean, inv_std, dgamma, dbeta);
+}
+
+fn batch_norm_backward_elementwise_fast(args: Args<'_>) {
+    let (p, [x, dy, mean, inv_std, gamma, dgamma, dbeta], [dx]) = args.unpack::<BatchNormParams, 7, 1>();
+    let (n, c, pixels) = p.extents();
+    let channels =
+        BatchNormGradient { mean, inverse_deviation: inv_std, gamma, dgamma, dbeta, count: n * pixels };
+    simd::backward_elementwise(c, pixels, x, dy, channels, dx, accumulate(p.accumulate));
+}
+
+fn batch_norm_inference_fast(args: Args<'_>) {
+    let (p, [x, gamma, beta, running_mean, running_var], [y]) = args.unpack::<BatchNormParams, 5, 1>();
+    let scale: Vec<f32> =
+        gamma.iter().zip(running_var).map(|(gamma, var)| gamma / (var + p.eps).sqrt()).collect();
+    simd::normalize(p.c as usize, p.pixels as usize, x, running_mean, &scale, beta, y);
+}
+
+impl BatchNormParams {
+    /// N, C, H W.
+    fn extents(&self) -> (usize, usize, usize) {
+        (self.n as usize, self.c as usize, self.pixels as usize)
     }
 }
 
@@ -279,7 +328,7 @@ impl Operator for BatchNorm2d {
     }
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
-        let params = self.params(node, 0);
+        let params = self.params(node.batch(), node.input_shape(0));
         let y = recorder.tensor(node.output_words());
         let x: Operand = node.input(0).into();
         let [gamma, beta] = ["weight", "bias"].map(|name| node.parameter(name));
@@ -308,11 +357,16 @@ impl Operator for BatchNorm2d {
         let [dgamma, dbeta] = ["weight", "bias"].map(|name| node.gradient(name));
         let inputs: [Operand; 4] = [node.input(0).into(), dy.into(), mean.into(), inv_std.into()];
         let operands = [&inputs[..], &[dgamma.clone(), dbeta.clone()]].concat();
-        recorder.dispatch(&BATCH_NORM_BACKWARD_REDUCE, &self.params(node, 0), &operands);
+        let params = self.params(node.batch(), node.input_shape(0));
+        recorder.dispatch(&BATCH_NORM_BACKWARD_REDUCE, &params, &operands);
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
             let rest = [node.parameter("weight"), dgamma, dbeta, dx.into()];
             let operands = [&inputs[..], &rest].concat();
-            recorder.dispatch(&BATCH_NORM_BACKWARD_ELEMENTWISE, &self.params(node, accumulate), &operands);
+            recorder.dispatch(
+                &BATCH_NORM_BACKWARD_ELEMENTWISE,
+                &BatchNormParams { accumulate, ..params },
+                &operands,
+            );
         }
     }
 }

@@ -29,6 +29,38 @@ impl ChannelPad {
         let source = zeros(before).chain((0..in_channels).map(Some)).chain(zeros(after)).collect();
         ChannelPad { stride: [stride, stride], source }
     }
+
+    /// The map as its kernel reads it: input channel of each output channel, `u32::MAX` where there is none.
+    pub fn source(&self) -> Vec<u32> {
+        self.source.iter().map(|source| source.map_or(NONE, |c| c as u32)).collect()
+    }
+
+    /// The map backwards: output channel of each of `channels` input channels, `u32::MAX` where there is none.
+    pub fn destination(&self, channels: usize) -> Vec<u32> {
+        let mut destination = vec![NONE; channels];
+        for (k, source) in self.source.iter().enumerate() {
+            if let Some(c) = source {
+                destination[*c] = k as u32;
+            }
+        }
+        destination
+    }
+
+    /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape, y: Shape) -> ChannelPadParams {
+        ChannelPadParams {
+            n: batch as u32,
+            c: x.c as u32,
+            h: x.h as u32,
+            w: x.w as u32,
+            k: y.c as u32,
+            p: y.h as u32,
+            q: y.w as u32,
+            stride_h: self.stride[0] as u32,
+            stride_w: self.stride[1] as u32,
+            accumulate: 0,
+        }
+    }
 }
 
 params! {
@@ -138,35 +170,6 @@ fn channel_pad_backward(args: Args<'_>) {
     }
 }
 
-impl ChannelPad {
-    /// Output channel of each of `channels` input channels.
-    fn destination(&self, channels: usize) -> Vec<u32> {
-        let mut destination = vec![NONE; channels];
-        for (k, source) in self.source.iter().enumerate() {
-            if let Some(c) = source {
-                destination[*c] = k as u32;
-            }
-        }
-        destination
-    }
-
-    fn params(&self, node: &NodeIo, accumulate: u32) -> ChannelPadParams {
-        let (x, y) = (node.input_shape(0), node.output_shape());
-        ChannelPadParams {
-            n: node.batch() as u32,
-            c: x.c as u32,
-            h: x.h as u32,
-            w: x.w as u32,
-            k: y.c as u32,
-            p: y.h as u32,
-            q: y.w as u32,
-            stride_h: self.stride[0] as u32,
-            stride_w: self.stride[1] as u32,
-            accumulate,
-        }
-    }
-}
-
 impl Operator for ChannelPad {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let Shape { c, h, w } = inputs[0];
@@ -201,11 +204,11 @@ impl Operator for ChannelPad {
     }
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
-        let source: Vec<u32> = self.source.iter().map(|source| source.map_or(NONE, |c| c as u32)).collect();
-        let source = recorder.constant(&source);
+        let source = recorder.constant(&self.source());
         let y = recorder.tensor(node.output_words());
         let operands = [node.input(0).into(), source.into(), y.into()];
-        recorder.dispatch(&CHANNEL_PAD_FORWARD, &self.params(node, 0), &operands);
+        let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
+        recorder.dispatch(&CHANNEL_PAD_FORWARD, &params, &operands);
         y
     }
 
@@ -214,7 +217,8 @@ impl Operator for ChannelPad {
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
             let destination = recorder.constant(&self.destination(node.input_shape(0).c));
             let operands = [dy.into(), destination.into(), dx.into()];
-            recorder.dispatch(&CHANNEL_PAD_BACKWARD, &self.params(node, accumulate), &operands);
+            let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
+            recorder.dispatch(&CHANNEL_PAD_BACKWARD, &ChannelPadParams { accumulate, ..params }, &operands);
         }
     }
 }

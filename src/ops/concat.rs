@@ -104,7 +104,9 @@ impl Operator for Concat {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let Shape { h, w, .. } = inputs[0];
         match inputs.iter().find(|shape| (shape.h, shape.w) != (h, w)) {
-            None => Ok(Shape::new(inputs.iter().map(|shape| shape.c).sum(), h, w)),
+            None => {
+                Ok(Shape::new(inputs.iter().fold(0, |sum: usize, shape| sum.saturating_add(shape.c)), h, w))
+            }
             Some(other) => Err(Error::new(ErrorKind::Shape, "checking a concatenation")
                 .expected(format!("inputs of {h}x{w} pixels"))
                 .found(other)),

@@ -102,14 +102,18 @@ impl Conv2d {
         Conv2d { padding: Padding::all(side / 2), ..Conv2d::new(in_channels, out_channels, [side, side]) }
     }
 
+    fn node_params(&self, node: &NodeIo) -> Conv2dParams {
+        self.params(node.batch(), node.input_shape(0), node.output_shape())
+    }
+
     fn group_channels(&self) -> usize {
         self.in_channels.checked_div(self.groups).unwrap_or(0)
     }
 
-    fn params(&self, node: &NodeIo) -> Conv2dParams {
-        let (x, y) = (node.input_shape(0), node.output_shape());
+    /// The kernels' uniform for `batch` images of shape `x` in and `y` out, one split, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape, y: Shape) -> Conv2dParams {
         Conv2dParams {
-            n: node.batch() as u32,
+            n: batch as u32,
             c: x.c as u32,
             h: x.h as u32,
             w: x.w as u32,
@@ -565,7 +569,7 @@ impl Operator for Conv2d {
         let bias = if self.bias == Bias::With { node.parameter("bias") } else { weight.clone() };
         recorder.dispatch(
             &CONV2D_FORWARD,
-            &self.params(node),
+            &self.node_params(node),
             &[node.input(0).into(), weight, bias, y.into()],
         );
         y
@@ -573,17 +577,17 @@ impl Operator for Conv2d {
 
     fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) {
         let dy = recorder.output_gradient(node);
-        let params = self.params(node);
-        let splits = params.splits_for(recorder.parallelism());
-        let (operands, params) = ([node.input(0).into(), dy.into()], Conv2dParams { splits, ..params });
-        let [x, gradient] = operands;
+        let mut params = self.node_params(node);
+        params.splits = params.splits_for(recorder.parallelism());
+        let splits = params.splits;
+        let [x, dweight] = [node.input(0).into(), node.gradient("weight")];
         if splits == 1 {
-            recorder.dispatch(&CONV2D_WEIGHT_GRADIENT, &params, &[x, gradient, node.gradient("weight")]);
+            recorder.dispatch(&CONV2D_WEIGHT_GRADIENT, &params, &[x, dy.into(), dweight]);
         } else {
             let partials = recorder.tensor(params.weights() * splits as usize);
-            recorder.dispatch(&CONV2D_WEIGHT_GRADIENT, &params, &[x, gradient, partials.into()]);
+            recorder.dispatch(&CONV2D_WEIGHT_GRADIENT, &params, &[x, dy.into(), partials.into()]);
             let sum = SumPartialsParams { len: params.weights() as u32, splits };
-            recorder.dispatch(&SUM_PARTIALS, &sum, &[partials.into(), node.gradient("weight")]);
+            recorder.dispatch(&SUM_PARTIALS, &sum, &[partials.into(), dweight]);
         }
         if self.bias == Bias::With {
             recorder.dispatch(&CONV2D_BIAS_GRADIENT, &params, &[dy.into(), node.gradient("bias")]);

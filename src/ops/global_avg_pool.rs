@@ -73,10 +73,9 @@ fn global_avg_pool_backward(args: Args<'_>) {
 }
 
 impl GlobalAvgPool {
-    fn params(node: &NodeIo, accumulate: u32) -> GlobalAvgPoolParams {
-        let shape = node.input_shape(0);
-        let planes = (node.batch() * shape.c) as u32;
-        GlobalAvgPoolParams { planes, pixels: shape.pixels() as u32, accumulate }
+    /// The kernels' uniform for `batch` images of shape `x`, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape) -> GlobalAvgPoolParams {
+        GlobalAvgPoolParams { planes: (batch * x.c) as u32, pixels: x.pixels() as u32, accumulate: 0 }
     }
 }
 
@@ -91,7 +90,7 @@ impl Operator for GlobalAvgPool {
 
     fn forward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) -> Tensor {
         let y = recorder.tensor(node.output_words());
-        let params = Self::params(node, 0);
+        let params = self.params(node.batch(), node.input_shape(0));
         recorder.dispatch(&GLOBAL_AVG_POOL_FORWARD, &params, &[node.input(0).into(), y.into()]);
         y
     }
@@ -99,7 +98,7 @@ impl Operator for GlobalAvgPool {
     fn backward(&self, recorder: &mut Recorder<'_>, node: &NodeIo) {
         let dy = recorder.output_gradient(node);
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
-            let params = Self::params(node, accumulate);
+            let params = GlobalAvgPoolParams { accumulate, ..self.params(node.batch(), node.input_shape(0)) };
             recorder.dispatch(&GLOBAL_AVG_POOL_BACKWARD, &params, &[dy.into(), dx.into()]);
         }
     }

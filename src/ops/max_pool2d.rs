@@ -30,6 +30,24 @@ impl MaxPool2d {
     pub fn new(kernel: usize) -> Self {
         MaxPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2] }
     }
+
+    /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.
+    pub fn params(&self, batch: usize, x: Shape, y: Shape) -> MaxPool2dParams {
+        MaxPool2dParams {
+            planes: (batch * x.c) as u32,
+            h: x.h as u32,
+            w: x.w as u32,
+            p: y.h as u32,
+            q: y.w as u32,
+            r: self.kernel[0] as u32,
+            s: self.kernel[1] as u32,
+            stride_h: self.stride[0] as u32,
+            stride_w: self.stride[1] as u32,
+            padding_h: self.padding[0] as u32,
+            padding_w: self.padding[1] as u32,
+            accumulate: 0,
+        }
+    }
 }
 
 params! {
@@ -184,26 +202,6 @@ pub(super) fn pooled_shape(
     Ok(Shape::new(input.c, p, q))
 }
 
-impl MaxPool2d {
-    fn params(&self, node: &NodeIo, accumulate: u32) -> MaxPool2dParams {
-        let (x, y) = (node.input_shape(0), node.output_shape());
-        MaxPool2dParams {
-            planes: (node.batch() * x.c) as u32,
-            h: x.h as u32,
-            w: x.w as u32,
-            p: y.h as u32,
-            q: y.w as u32,
-            r: self.kernel[0] as u32,
-            s: self.kernel[1] as u32,
-            stride_h: self.stride[0] as u32,
-            stride_w: self.stride[1] as u32,
-            padding_h: self.padding[0] as u32,
-            padding_w: self.padding[1] as u32,
-            accumulate,
-        }
-    }
-}
-
 impl Operator for MaxPool2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         pooled_shape("checking a max pooling", inputs[0], self.kernel, self.stride, self.padding)
@@ -217,7 +215,8 @@ impl Operator for MaxPool2d {
         let y = recorder.tensor(node.output_words());
         let index = recorder.tensor(node.output_words());
         let operands = [node.input(0).into(), y.into(), index.into()];
-        recorder.dispatch(&MAX_POOL2D_FORWARD, &self.params(node, 0), &operands);
+        let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
+        recorder.dispatch(&MAX_POOL2D_FORWARD, &params, &operands);
         recorder.save(node, index);
         y
     }
@@ -227,7 +226,8 @@ impl Operator for MaxPool2d {
         let index = recorder.saved(node)[0];
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
             let operands = [dy.into(), index.into(), dx.into()];
-            recorder.dispatch(&MAX_POOL2D_BACKWARD, &self.params(node, accumulate), &operands);
+            let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
+            recorder.dispatch(&MAX_POOL2D_BACKWARD, &MaxPool2dParams { accumulate, ..params }, &operands);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! ReLU: `y = max(x, 0)` (`torch.nn.ReLU`). Shapes: x, y any.
 
+use super::conv2d::accumulate;
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
 use crate::params;
@@ -33,7 +35,7 @@ pub static RELU_FORWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: relu_forward,
-    fast: None,
+    fast: Some(relu_forward_fast),
 };
 
 /// `dx = dy where y > 0, else 0`.
@@ -47,7 +49,7 @@ pub static RELU_BACKWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: relu_backward,
-    fast: None,
+    fast: Some(relu_backward_fast),
 };
 
 fn workgroups(params: &[u8]) -> u64 {
@@ -67,6 +69,16 @@ fn relu_backward(args: Args<'_>) {
         let gradient = if *y > 0.0 { *dy } else { 0.0 };
         *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
     }
+}
+
+fn relu_forward_fast(args: Args<'_>) {
+    let (_, [x], [y]) = args.unpack::<ReluParams, 1, 1>();
+    simd::relu(x, y);
+}
+
+fn relu_backward_fast(args: Args<'_>) {
+    let (p, [y, dy], [dx]) = args.unpack::<ReluParams, 2, 1>();
+    simd::relu_gradient(y, dy, dx, accumulate(p.accumulate));
 }
 
 impl Operator for Relu {

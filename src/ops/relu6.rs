@@ -58,13 +58,7 @@ fn relu6_forward(args: Args<'_>) {
     let (_, [x], [y]) = args.unpack::<Relu6Params, 1, 1>();
     for (y, x) in y.iter_mut().zip(x) {
         // Not min() and max(): they drop a NaN, which must come through to be found.
-        *y = if *x < 0.0 {
-            0.0
-        } else if *x > 6.0 {
-            6.0
-        } else {
-            *x
-        };
+        *y = x.clamp(0.0, 6.0);
     }
 }
 

@@ -159,6 +159,12 @@ impl Plan {
 
     /// Uploads a batch: `images` N*C*H*W, `labels` N (or fewer; the rest is ignored).
     pub fn load(&self, device: &Device, images: &[f32], labels: &[u32]) {
+        let known = |&label: &u32| label == IGNORE || (label as usize) < self.classes;
+        assert!(
+            labels.iter().all(known),
+            "a label is not below {}: data is checked when it is opened",
+            self.classes
+        );
         device.write(&self.images.all(), images);
         device.write_u32(&self.labels.all(), labels);
         if labels.len() < self.batch {

@@ -1,5 +1,15 @@
 //! The integration tests, in one binary.
 
+mod formula;
+mod golden;
+mod gradients;
+mod harness;
+mod kernels;
+mod operators;
+mod optimizers;
+mod plan;
 mod rules;
 mod selftest;
 mod shaders;
+mod surgery;
+mod training;

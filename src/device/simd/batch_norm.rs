@@ -55,7 +55,6 @@ pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], sh
 /// `dbeta = sum dy` and `dgamma = sum dy * xhat` per channel, over [N,C,HW].
 ///
 /// `inverse_deviation` is `1 / sqrt(variance + eps)`.
-#[expect(clippy::too_many_arguments, reason = "three sizes, four inputs, two outputs")]
 pub fn backward_reduce(
     n: usize,
     c: usize,
@@ -147,8 +146,8 @@ impl WithSimd for Sum<'_> {
                     *sum = simd.add_f32s(*sum, x);
                 }
             }
-            for (sum, &x) in sums.iter_mut().zip(rest) {
-                *sum = simd.add_f32s(*sum, x);
+            for &x in rest {
+                sums[0] = simd.add_f32s(sums[0], x);
             }
             total += f64::from(join(simd, sums));
         }
@@ -178,12 +177,18 @@ impl WithSimd for Squares<'_> {
         for block in vectors.chunks(BLOCK) {
             let mut totals = [simd.splat_f32s(0.0); SUMS];
             let mut products = [simd.splat_f32s(0.0); SUMS];
-            for group in block.chunks(SUMS) {
-                for ((&x, total), product) in group.iter().zip(&mut totals).zip(&mut products) {
-                    let distance = simd.sub_f32s(x, center);
-                    *total = simd.add_f32s(*total, distance);
-                    *product = simd.mul_add_e_f32s(distance, distance, *product);
+            let (groups, rest) = block.as_chunks::<SUMS>();
+            for group in groups {
+                for i in 0..SUMS {
+                    let distance = simd.sub_f32s(group[i], center);
+                    totals[i] = simd.add_f32s(totals[i], distance);
+                    products[i] = simd.mul_add_e_f32s(distance, distance, products[i]);
                 }
+            }
+            for &x in rest {
+                let distance = simd.sub_f32s(x, center);
+                totals[0] = simd.add_f32s(totals[0], distance);
+                products[0] = simd.mul_add_e_f32s(distance, distance, products[0]);
             }
             total += f64::from(join(simd, totals));
             squares += f64::from(join(simd, products));

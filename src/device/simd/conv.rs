@@ -4,59 +4,81 @@
 //! `dx[n,c,h,w] = sum over k,r,s of dy[n,k,p,q] * weight[k,c,r,s]` for all p, q that read (h, w).
 //! PyTorch's `conv2d` and its gradient. Both are one loop, [`Weighing`], over different copies and taps.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
+use super::Accumulate;
 use super::geometry::{ConvShape, Padded, Tables, Vector, class_shift, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{ROWS, dispatch, lanes, next_columns, weigh};
-use super::{Accumulate, tile};
+use super::tile::{COLUMNS, block_rows, blocks, dispatch, lanes, weigh};
 
 /// Taps that one pass over the pixels takes: their weights (16 KiB) stay in the first-level cache.
 const TAP_CHUNK: usize = 1024;
 
+/// Floats of the copy that all filters pass over before the next ones are touched: 128 KiB, a part of the
+/// second-level cache.
+const NEAR_FLOATS: usize = 1 << 15;
+
+/// Output channels whose weights are packed by one task; a multiple of both heights of a tile.
+const UNIT: usize = 48;
+
 /// Vectors below which a task takes another image, so that weights that were loaded are used often.
 const TASK_VECTORS: usize = 6;
+
+/// The same where the weights of a layer do not stay in the second-level cache.
+const HEAVY_TASK_VECTORS: usize = 28;
+
+/// Weights that stay in the second-level cache beside the image: 256 KiB.
+const CACHED_WEIGHTS: usize = 1 << 16;
 
 /// Forward pass: `y` [N,K,P,Q] from `x` [N,C,H,W], `weight` [K,C/groups,R,S] and `bias` [K].
 pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
     let padded = Padded::forward(shape);
-    let (filters, channels, taps) = (shape.group_filters(), shape.group_channels(), shape.taps());
-    let block = taps * ROWS;
-    let group = filters.div_ceil(ROWS) * block;
-    with_tables(|tables| {
-        tables.taps.clear();
+    let (channels, taps) = (shape.group_channels(), shape.taps());
+    let convolution = Convolution {
+        input: x,
+        input_channels: channels,
+        input_area: shape.h * shape.w,
+        output_channels: shape.k,
+        output_size: [shape.p, shape.q],
+        output_stride: [1, 1],
+        groups: shape.groups,
+        padded: &padded,
+        bias,
+    };
+    with_tables(1, |tables| {
+        tables[0].taps.clear();
         for c in 0..channels {
             for r in 0..shape.r {
                 for s in 0..shape.s {
-                    tables.taps.push((c * padded.channel + padded.tap(r, s)) as u32);
+                    tables[0].taps.push((c * padded.channel + padded.tap(r, s)) as u32);
                 }
             }
         }
-        tables.cover([shape.p, shape.q], padded.pitch(), lanes());
-        with_floats(shape.groups * group, |packed| {
-            for (weight, packed) in weight.chunks(filters * taps).zip(packed.chunks_mut(group)) {
-                for (weight, packed) in weight.chunks(ROWS * taps).zip(packed.chunks_mut(block)) {
-                    pack_rows(weight, taps, packed);
+        convolution.run(tables, y, Accumulate::Write, |_, filters, packed| {
+            for (first, rows) in blocks(filters.len()) {
+                let packed = &mut packed[first * taps..][..rows * taps];
+                if first + rows > filters.len() {
+                    packed.fill(0.0);
+                }
+                for (row, filter) in filters.clone().skip(first).take(rows).enumerate() {
+                    let weight = &weight[filter * taps..][..taps];
+                    for (packed, weight) in packed.chunks_exact_mut(rows).zip(weight) {
+                        packed[row] = *weight;
+                    }
                 }
             }
-            Convolution {
-                input: x,
-                input_channels: channels,
-                input_area: shape.h * shape.w,
-                output_channels: filters,
-                output_area: shape.p * shape.q,
-                groups: shape.groups,
-                padded: &padded,
-                bias,
-            }
-            .run(tables, packed, y, Accumulate::Write);
         });
     });
 }
 
 /// Input gradient: `dx` [N,C,H,W] from `dy` [N,K,P,Q] and `weight` [K,C/groups,R,S].
+///
+/// The pixels of `dx` fall into classes by their remainder modulo the stride. Each class is a convolution of
+/// `dy` with the taps that reach it, so that no zeros are multiplied.
 pub fn conv2d_input_gradient(
     shape: &ConvShape,
     dy: &[f32],
@@ -65,198 +87,309 @@ pub fn conv2d_input_gradient(
     accumulate: Accumulate,
 ) {
     shape.check(dx.len(), weight.len(), dy.len());
-    if shape.stride == [1, 1] {
-        return input_gradient_class(shape, [0, 0], dy, weight, dx, accumulate);
-    }
-    for row in 0..shape.stride[0].min(shape.h) {
-        for col in 0..shape.stride[1].min(shape.w) {
-            let height = (shape.h - row).div_ceil(shape.stride[0]);
-            let width = (shape.w - col).div_ceil(shape.stride[1]);
-            with_floats(shape.n * shape.c * height * width, |class| {
-                input_gradient_class(shape, [row, col], dy, weight, class, Accumulate::Write);
-                let class = &*class;
-                for_each_chunk(dx, shape.c * shape.h * shape.w, |image, dx| {
-                    let from = &class[image * shape.c * height * width..][..shape.c * height * width];
-                    let planes = dx.chunks_mut(shape.h * shape.w).zip(from.chunks(height * width));
-                    for (dx, from) in planes {
-                        let lines = dx[row * shape.w..].chunks_mut(shape.stride[0] * shape.w);
-                        for (dx, from) in lines.zip(from.chunks(width)) {
-                            let dx = dx[col..shape.w].iter_mut().step_by(shape.stride[1]);
-                            match accumulate {
-                                Accumulate::Write => dx.zip(from).for_each(|(dx, from)| *dx = *from),
-                                Accumulate::Add => dx.zip(from).for_each(|(dx, from)| *dx += from),
-                            }
-                        }
-                    }
-                });
-            });
-        }
-    }
-}
-
-/// The gradient of all input pixels at rows `stride * i + class[0]`, columns `stride * j + class[1]`, densely.
-fn input_gradient_class(
-    shape: &ConvShape,
-    class: [usize; 2],
-    dy: &[f32],
-    weight: &[f32],
-    dx: &mut [f32],
-    accumulate: Accumulate,
-) {
     let padded = Padded::gradient(shape);
     let (filters, channels) = (shape.group_filters(), shape.group_channels());
-    let shift = |axis: usize, tap| {
-        class_shift(class[axis], tap, shape.stride[axis], shape.padding[axis], shape.dilation[axis])
+    let shift = |axis: usize, class: usize, tap| {
+        class_shift(class, tap, shape.stride[axis], shape.padding[axis], shape.dilation[axis])
     };
-    let size =
-        [(shape.h - class[0]).div_ceil(shape.stride[0]), (shape.w - class[1]).div_ceil(shape.stride[1])];
-    with_tables(|tables| {
-        tables.taps.clear();
-        for k in 0..filters {
-            for row in (0..shape.r).filter_map(|r| shift(0, r)) {
-                for col in (0..shape.s).filter_map(|s| shift(1, s)) {
-                    tables.taps.push((k * padded.channel + padded.shifted(row, col)) as u32);
+    let convolution = Convolution {
+        input: dy,
+        input_channels: filters,
+        input_area: shape.p * shape.q,
+        output_channels: shape.c,
+        output_size: [shape.h, shape.w],
+        output_stride: shape.stride,
+        groups: shape.groups,
+        padded: &padded,
+        bias: None,
+    };
+    with_tables(shape.stride[0] * shape.stride[1], |tables| {
+        for (index, tables) in tables.iter_mut().enumerate() {
+            let [row_class, col_class] = convolution.class(index);
+            tables.taps.clear();
+            if convolution.class_size(index).contains(&0) {
+                continue;
+            }
+            for k in 0..filters {
+                for row in (0..shape.r).filter_map(|r| shift(0, row_class, r)) {
+                    for col in (0..shape.s).filter_map(|s| shift(1, col_class, s)) {
+                        tables.taps.push((k * padded.channel + padded.shifted(row, col)) as u32);
+                    }
                 }
             }
         }
-        let taps = tables.taps.len();
-        if taps == 0 {
-            if accumulate == Accumulate::Write {
-                dx.fill(0.0);
-            }
-            return;
-        }
-        tables.cover(size, padded.pitch(), lanes());
-        let group = channels.div_ceil(ROWS) * taps * ROWS;
-        with_floats(shape.groups * group, |packed| {
+        convolution.run(tables, dx, accumulate, |class, outputs, packed| {
+            let [row_class, col_class] = convolution.class(class);
+            let taps = packed.len() / block_rows(outputs.len());
+            let group = outputs.start / channels;
+            let weight = &weight[group * filters * shape.taps()..][..filters * shape.taps()];
             packed.fill(0.0);
-            for (weight, packed) in weight.chunks(filters * shape.taps()).zip(packed.chunks_mut(group)) {
-                let mut tap = 0;
-                for weight in weight.chunks(shape.taps()) {
-                    for r in (0..shape.r).filter(|&r| shift(0, r).is_some()) {
-                        for s in (0..shape.s).filter(|&s| shift(1, s).is_some()) {
-                            for c in 0..channels {
-                                let to = (c / ROWS * taps + tap) * ROWS + c % ROWS;
-                                packed[to] = weight[(c * shape.r + r) * shape.s + s];
+            let reached = |s: usize| shift(1, col_class, s).is_some();
+            for (k, weight) in weight.chunks_exact(shape.taps()).enumerate() {
+                for (first, rows) in blocks(outputs.len()) {
+                    let channels = outputs.start + first - group * channels..outputs.end - group * channels;
+                    let packed = &mut packed[first * taps + k * taps / filters * rows..];
+                    let mut packed = packed.chunks_exact_mut(rows);
+                    for r in (0..shape.r).filter(|&r| shift(0, row_class, r).is_some()) {
+                        for s in (0..shape.s).filter(|&s| reached(s)) {
+                            let Some(packed) = packed.next() else { break };
+                            for (packed, c) in packed.iter_mut().zip(channels.clone()) {
+                                *packed = weight[(c * shape.r + r) * shape.s + s];
                             }
-                            tap += 1;
                         }
                     }
                 }
             }
-            Convolution {
-                input: dy,
-                input_channels: filters,
-                input_area: shape.p * shape.q,
-                output_channels: channels,
-                output_area: size[0] * size[1],
-                groups: shape.groups,
-                padded: &padded,
-                bias: None,
-            }
-            .run(tables, packed, dx, accumulate);
         });
     });
 }
 
-/// `packed[tap][row] = weight[row][tap]`, zero for rows that are not there.
-fn pack_rows(weight: &[f32], taps: usize, packed: &mut [f32]) {
-    if weight.len() < ROWS * taps {
-        packed.fill(0.0);
-    }
-    for (row, weight) in weight.chunks(taps).enumerate() {
-        for (packed, weight) in packed.as_chunks_mut::<ROWS>().0.iter_mut().zip(weight) {
-            packed[row] = *weight;
-        }
-    }
-}
-
-/// A stride-1 convolution of the padded copy of `input`, spread over the threads.
+/// Stride-1 convolutions of the padded copy of `input`, spread over the threads: one for each class of output
+/// pixels, which are `output_stride` apart.
 struct Convolution<'a> {
     input: &'a [f32],
+    /// Of one group.
     input_channels: usize,
     input_area: usize,
+    /// Of all groups.
     output_channels: usize,
-    output_area: usize,
+    output_size: [usize; 2],
+    output_stride: [usize; 2],
     groups: usize,
     padded: &'a Padded,
     bias: Option<&'a [f32]>,
 }
 
+/// What one task computes.
+struct Part {
+    first_image: usize,
+    images: usize,
+    /// Output channels that share packed weights: a group, or part of the only one.
+    unit: usize,
+    first_unit: usize,
+}
+
 impl Convolution<'_> {
-    /// `packed` holds, for each group and each block of [`ROWS`] filters, `[taps][ROWS]` weights.
-    fn run(&self, tables: &mut Tables, packed: &[f32], output: &mut [f32], accumulate: Accumulate) {
-        let channels = self.groups * self.output_channels;
-        let image = channels * self.output_area;
+    /// Row and column of the first pixel of a class.
+    fn class(&self, index: usize) -> [usize; 2] {
+        [index / self.output_stride[1], index % self.output_stride[1]]
+    }
+
+    /// Height and width of a class.
+    fn class_size(&self, index: usize) -> [usize; 2] {
+        let class = self.class(index);
+        [0, 1].map(|i| self.output_size[i].saturating_sub(class[i]).div_ceil(self.output_stride[i]))
+    }
+
+    /// `tables` holds the taps of each class; `pack(class, channels, packed)` lays out the weights of some
+    /// output channels of one group, for each of their [`blocks`] `[taps][rows]`.
+    fn run(
+        &self,
+        tables: &mut [Tables],
+        output: &mut [f32],
+        accumulate: Accumulate,
+        pack: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+    ) {
+        let area = self.output_size[0] * self.output_size[1];
+        let image = self.output_channels * area;
         if image == 0 || output.is_empty() {
             return;
         }
+        for (class, tables) in tables.iter_mut().enumerate() {
+            tables.cover(self.class_size(class), self.padded.pitch(), lanes());
+        }
         let images = output.len() / image;
-        let group_images =
-            TASK_VECTORS.div_ceil(tables.per_image.max(1)).min(images.div_ceil(threads())).max(1);
-        let source = self.input_channels * self.padded.channel;
-        tables.repeat(group_images, source, image);
+        let taps: usize = tables.iter().map(|tables| tables.taps.len()).sum();
+        let task_images = self.task_images(images, &tables[0], taps);
+        // Too few images for the threads: several tasks share an image, each with channels of its own.
+        let parts = if task_images == 1 { threads().div_ceil(images) } else { 1 };
+        let group = self.output_channels / self.groups;
+        let unit = if self.groups == 1 { group.div_ceil(parts).next_multiple_of(4).min(UNIT) } else { group };
+        let unit = unit.min(group);
+        let units = self.output_channels.div_ceil(unit);
+        let task_units = units.div_ceil(parts);
+        for (class, tables) in tables.iter_mut().enumerate() {
+            let [height, width] = self.class_size(class);
+            let target = if self.output_stride == [1, 1] { image } else { unit * height * width };
+            tables.repeat(task_images, self.input_channels * self.padded.channel, target);
+        }
         let tables = &*tables;
-
-        // Too few images for the threads: several tasks share an image, each with filters of its own.
-        let unit = if self.groups == 1 { ROWS } else { self.output_channels };
-        let units = channels.div_ceil(unit);
-        let parts = if group_images == 1 { threads().div_ceil(images).min(units) } else { 1 };
-        let part = units.div_ceil(parts) * unit;
-
-        for_each_chunk(output, group_images * image, |task, output| {
-            let chunk = if parts == 1 { output.len() } else { part * self.output_area };
-            for_each_chunk(output, chunk, |index, output| {
-                let filters = index * part..channels.min((index + 1) * part);
-                self.run_part(tables, packed, task * group_images, filters, output, accumulate);
+        with_floats(units * block_rows(unit) * taps, |packed| {
+            for_each_chunk(packed, block_rows(unit) * taps, |index, mut packed| {
+                let channels = index * unit..self.output_channels.min((index + 1) * unit);
+                for (class, tables) in tables.iter().enumerate() {
+                    let (now, later) = packed.split_at_mut(block_rows(unit) * tables.taps.len());
+                    pack(class, channels.clone(), &mut now[..block_rows(channels.len()) * tables.taps.len()]);
+                    packed = later;
+                }
+            });
+            let packed = &*packed;
+            for_each_chunk(output, task_images * image, |task, output| {
+                let images = output.len() / image;
+                let chunk = if images == 1 { task_units * unit * area } else { output.len() };
+                for_each_chunk(output, chunk, |index, output| {
+                    let first_image = task * task_images;
+                    let part = Part { first_image, images, unit, first_unit: index * task_units };
+                    self.run_part(part, tables, packed, output, accumulate);
+                });
             });
         });
     }
 
-    /// Filters `filters` of the images from `first` on; `output` starts with the first of these filters.
+    /// Images of one task: as few as make good use of the weights that it streams through the cache.
+    fn task_images(&self, images: usize, tables: &Tables, taps: usize) -> usize {
+        let heavy = self.output_channels / self.groups * taps > CACHED_WEIGHTS;
+        let vectors = if heavy { HEAVY_TASK_VECTORS } else { TASK_VECTORS };
+        vectors.div_ceil(tables.per_image.max(1)).min(images.div_ceil(threads())).max(1)
+    }
+
     fn run_part(
         &self,
-        tables: &Tables,
+        part: Part,
+        tables: &[Tables],
         packed: &[f32],
-        first: usize,
-        filters: std::ops::Range<usize>,
         output: &mut [f32],
         accumulate: Accumulate,
     ) {
-        let image = self.groups * self.output_channels * self.output_area;
-        let images = output.len().div_ceil(image);
-        let block = tables.taps.len() * ROWS;
-        let group_packed = self.output_channels.div_ceil(ROWS) * block;
+        let Part { first_image, images, unit, first_unit } = part;
+        let area = self.output_size[0] * self.output_size[1];
         let source = self.input_channels * self.padded.channel;
         let input = self.input_channels * self.input_area;
-        with_floats(images * source + tile::lanes() + self.padded.channel, |copy| {
-            for group in filters.start / self.output_channels..filters.end.div_ceil(self.output_channels) {
-                for (i, copy) in copy.chunks_mut(source).take(images).enumerate() {
-                    let from = ((first + i) * self.groups + group) * input;
-                    self.padded.fill(&self.input[from..from + input], copy);
+        let taps: usize = tables.iter().map(|tables| tables.taps.len()).sum();
+        let channels = if images == 1 { output.len() / area } else { self.output_channels };
+        with_floats(images * source + lanes(), |copy| {
+            for index in 0..channels.div_ceil(unit) {
+                let group = if self.groups == 1 { 0 } else { first_unit + index };
+                if self.groups > 1 || index == 0 {
+                    for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
+                        let from = ((first_image + i) * self.groups + group) * input;
+                        self.padded.fill(&self.input[from..from + input], copy);
+                    }
                 }
-                let start = filters.start.max(group * self.output_channels);
-                let end = filters.end.min((group + 1) * self.output_channels);
-                let packed = &packed[group * group_packed..][..group_packed];
-                dispatch(Weighing {
-                    source: copy,
-                    tables,
-                    vectors: &tables.vectors[..images * tables.per_image],
-                    weights: &packed[(start - group * self.output_channels) / ROWS * block..],
-                    output: &mut output[(start - filters.start) * self.output_area..],
-                    area: self.output_area,
-                    filters: end - start,
-                    bias: self.bias.map(|bias| &bias[start..end]),
-                    accumulate,
+                let first = (first_unit + index) * unit;
+                let count = unit.min(channels - index * unit);
+                let packed = &packed[(first_unit + index) * block_rows(unit) * taps..];
+                let weigh = |class: usize, before, output: &mut [f32], area, accumulate| {
+                    dispatch(Weighing {
+                        source: copy,
+                        channels: self.input_channels,
+                        tables: &tables[class],
+                        vectors: &tables[class].vectors[..images * tables[class].per_image],
+                        weights: &packed[block_rows(unit) * before..],
+                        output,
+                        area,
+                        filters: count,
+                        bias: self.bias.map(|bias| &bias[first..first + count]),
+                        accumulate,
+                    })
+                };
+                let output = &mut output[index * unit * area..];
+                if self.output_stride == [1, 1] {
+                    weigh(0, 0, output, area, accumulate);
+                    continue;
+                }
+                let sizes = [0, 1].map(|i| self.output_size[i].div_ceil(self.output_stride[i]));
+                let class_floats = images * unit * sizes[0] * sizes[1];
+                with_floats(tables.len() * class_floats, |scratch| {
+                    let mut before = 0;
+                    for (class, output) in scratch.chunks_exact_mut(class_floats).enumerate() {
+                        let [height, width] = self.class_size(class);
+                        if tables[class].taps.is_empty() {
+                            output.fill(0.0);
+                        } else if height * width > 0 {
+                            weigh(class, before, output, height * width, Accumulate::Write);
+                        }
+                        before += tables[class].taps.len();
+                    }
+                    for image in 0..images {
+                        let classes = Merge {
+                            convolution: self,
+                            scratch,
+                            class_floats,
+                            first: image * unit,
+                            output: &mut output[image * self.output_channels * area..][..count * area],
+                            accumulate,
+                        };
+                        dispatch(classes);
+                    }
                 });
             }
         });
     }
 }
 
-/// The convolution of one task: weights `[filters / ROWS][taps][ROWS]` over the padded copy `source`.
+/// Brings the pixels of all classes to their places in the planes `output`.
+struct Merge<'a> {
+    convolution: &'a Convolution<'a>,
+    /// Planes of each class, classes `class_floats` apart.
+    scratch: &'a [f32],
+    class_floats: usize,
+    /// The plane that belongs to the first of `output`.
+    first: usize,
+    output: &'a mut [f32],
+    accumulate: Accumulate,
+}
+
+impl WithSimd for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let [height, width] = self.convolution.output_size;
+        let [row_stride, col_stride] = self.convolution.output_stride;
+        for (index, plane) in self.output.chunks_exact_mut(height * width).enumerate() {
+            for (row, line) in plane.chunks_exact_mut(width).enumerate() {
+                let from = |col_class: usize| {
+                    let class = row % row_stride * col_stride + col_class;
+                    let [height, width] = self.convolution.class_size(class);
+                    let start = ((self.first + index) * height + row / row_stride) * width;
+                    &self.scratch[class * self.class_floats + start..][..width]
+                };
+                if col_stride == 2 {
+                    merge_pairs(from(0), from(1), line, self.accumulate);
+                    continue;
+                }
+                for col_class in 0..col_stride.min(width) {
+                    let line = line[col_class..].iter_mut().step_by(col_stride).zip(from(col_class));
+                    match self.accumulate {
+                        Accumulate::Write => line.for_each(|(to, from)| *to = *from),
+                        Accumulate::Add => line.for_each(|(to, from)| *to += from),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `line[2 * i] = even[i]`, `line[2 * i + 1] = odd[i]`, eight at a time by arrays of known size, which
+/// compilers turn into shuffles.
+#[inline(always)]
+fn merge_pairs(even: &[f32], odd: &[f32], line: &mut [f32], accumulate: Accumulate) {
+    let (lines, _) = line.as_chunks_mut::<16>();
+    let done = lines.len();
+    let pairs = even.as_chunks::<8>().0.iter().zip(odd.as_chunks::<8>().0);
+    for (line, (even, odd)) in lines.iter_mut().zip(pairs) {
+        let both: [f32; 16] = std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] });
+        match accumulate {
+            Accumulate::Write => *line = both,
+            Accumulate::Add => line.iter_mut().zip(both).for_each(|(to, from)| *to += from),
+        }
+    }
+    let (even, odd) = (&even[8 * done..], &odd[8 * done..]);
+    for (i, to) in line[16 * done..].iter_mut().enumerate() {
+        let from = if i % 2 == 0 { even[i / 2] } else { odd[i / 2] };
+        match accumulate {
+            Accumulate::Write => *to = from,
+            Accumulate::Add => *to += from,
+        }
+    }
+}
+
+/// The convolution of one task: weights `[taps][rows]` for each of the [`blocks`] over the padded copy `source`.
 struct Weighing<'a> {
     source: &'a [f32],
+    /// Of the source.
+    channels: usize,
     tables: &'a Tables,
     vectors: &'a [Vector],
     weights: &'a [f32],
@@ -274,35 +407,17 @@ impl WithSimd for Weighing<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let taps = self.tables.taps.len();
         let span = self.tables.span(S::F32_LANES);
-        for from in (0..taps).step_by(TAP_CHUNK) {
-            let to = taps.min(from + TAP_CHUNK);
-            for block in 0..self.filters.div_ceil(ROWS) {
-                let weights = self.weights[(block * taps + from) * ROWS..(block * taps + to) * ROWS]
-                    .as_chunks::<ROWS>()
-                    .0;
-                let tap_table = &self.tables.taps[from..to];
-                let fresh = from == 0;
-                let mut vectors = self.vectors;
-                while !vectors.is_empty() {
-                    let (now, later) = vectors.split_at(next_columns(vectors.len()));
-                    match *now {
-                        [a, b, c] => {
-                            let starts = [a, b, c].map(|vector| vector.start as usize);
-                            let sums = weigh(simd, weights, tap_table, span, self.source, starts);
-                            self.store(simd, block * ROWS, fresh, [a, b, c], sums);
-                        }
-                        [a, b] => {
-                            let starts = [a, b].map(|vector| vector.start as usize);
-                            let sums = weigh(simd, weights, tap_table, span, self.source, starts);
-                            self.store(simd, block * ROWS, fresh, [a, b], sums);
-                        }
-                        [a] => {
-                            let sums = weigh(simd, weights, tap_table, span, self.source, [a.start as usize]);
-                            self.store(simd, block * ROWS, fresh, [a], sums);
-                        }
-                        _ => {}
+        // A stretch of vectors touches about as many lines of the copy as it has pixels, in every channel.
+        let near = (NEAR_FLOATS / (self.channels * S::F32_LANES)).max(12).next_multiple_of(COLUMNS);
+        for vectors in self.vectors.chunks(near) {
+            for from in (0..taps).step_by(TAP_CHUNK) {
+                let now = from..taps.min(from + TAP_CHUNK);
+                for (first, rows) in blocks(self.filters) {
+                    let weights = &self.weights[first * taps..][now.start * rows..now.end * rows];
+                    match rows {
+                        6 => self.block::<S, 6>(simd, first, weights, now.clone(), vectors, span),
+                        _ => self.block::<S, 4>(simd, first, weights, now.clone(), vectors, span),
                     }
-                    vectors = later;
                 }
             }
         }
@@ -310,14 +425,40 @@ impl WithSimd for Weighing<'_> {
 }
 
 impl Weighing<'_> {
+    /// The taps `now` of the `M` filters from `first` on, over all vectors.
     #[inline(always)]
-    fn store<S: Simd, const N: usize>(
+    fn block<S: Simd, const M: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        weights: &[f32],
+        now: Range<usize>,
+        vectors: &[Vector],
+        span: usize,
+    ) {
+        let weights = weights.as_chunks::<M>().0;
+        let taps = &self.tables.taps[now.clone()];
+        let fresh = now.start == 0;
+        let (tiles, rest) = vectors.as_chunks::<COLUMNS>();
+        for vectors in tiles {
+            let starts = vectors.map(|vector| vector.start as usize);
+            let sums = weigh::<S, M, COLUMNS>(simd, weights, taps, span, self.source, starts);
+            self.store(simd, first, fresh, vectors, sums);
+        }
+        for vector in rest {
+            let sums = weigh::<S, M, 1>(simd, weights, taps, span, self.source, [vector.start as usize]);
+            self.store(simd, first, fresh, &[*vector], sums);
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd, const M: usize, const N: usize>(
         &mut self,
         simd: S,
         first: usize,
         fresh: bool,
-        vectors: [Vector; N],
-        sums: [[S::f32s; N]; ROWS],
+        vectors: &[Vector; N],
+        sums: [[S::f32s; N]; M],
     ) {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         for (filter, sums) in (first..self.filters).zip(sums) {

@@ -6,12 +6,14 @@
 //! forward pass; `dy` is read as it lies, or, where rows do not fill whole vectors, from a copy in which the
 //! lanes between them are zero.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{ROWS, correlate, dispatch, lanes, next_columns};
+use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, lanes, load, next_taps};
 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
 const COPY_FLOATS: usize = 1 << 20;
@@ -28,49 +30,66 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     }
     let padded = Padded::forward(shape);
     let lanes = lanes();
-    with_tables(|tables| {
+    with_tables(1, |tables| {
+        let tables = &mut tables[0];
+        let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, shape.n);
         tables.taps.clear();
         for c in 0..shape.group_channels() {
             for r in 0..shape.r {
                 for s in 0..shape.s {
-                    tables.taps.push((c * padded.channel + padded.tap(r, s)) as u32);
+                    tables.taps.push((c * batch * padded.channel + padded.tap(r, s)) as u32);
                 }
             }
         }
         tables.cover([shape.p, shape.q], padded.pitch(), lanes);
+        let near = (ROW_FLOATS / (tables.per_image * lanes)).clamp(1, batch);
+        tables.repeat(near, padded.channel, 0);
         let tables = &*tables;
-        let image = shape.c * padded.channel;
-        let batch = (COPY_FLOATS / image).clamp(1, shape.n);
-        // Zero lanes of dy meet whatever follows the last image, so it has to be finite.
-        with_floats(batch * image + padded.channel + lanes, |copy| {
-            copy[batch * image..].fill(0.0);
-            let dense = tables.is_dense();
-            let row = tables.per_image * lanes;
-            let spread_floats = if dense { 0 } else { batch * shape.k * row };
-            with_floats(spread_floats, |spread| {
-                let work = Pairs::new(shape);
-                with_floats(work.tasks * work.floats(), |sums| {
+        let pairs = Pairs::new(shape, batch, tables.per_image * lanes);
+        let floats = shape.c * batch * padded.channel;
+        with_floats(floats + lanes, |copy| {
+            // Zero lanes of `dy` meet what follows the last plane, so it has to be finite.
+            copy[floats..].fill(0.0);
+            with_floats(shape.groups * pairs.blocks * pairs.block(), |rows| {
+                with_floats(pairs.tasks() * pairs.sums(), |sums| {
                     sums.fill(0.0);
                     for first in (0..shape.n).step_by(batch) {
                         let images = batch.min(shape.n - first);
-                        let pixels = shape.c * shape.h * shape.w;
-                        for_each_chunk(&mut copy[..images * image], image, |i, copy| {
-                            padded.fill(&x[(first + i) * pixels..][..pixels], copy);
+                        for_each_chunk(&mut copy[..floats], padded.channel, |index, copy| {
+                            let (c, image) = (index / batch, index % batch);
+                            if image < images {
+                                let plane = (first + image) * shape.c + c;
+                                let area = shape.h * shape.w;
+                                padded.fill(&x[plane * area..][..area], copy);
+                            }
                         });
-                        let area = shape.p * shape.q;
-                        let dy = &dy[first * shape.k * area..][..images * shape.k * area];
-                        if !dense {
-                            for_each_chunk(&mut spread[..images * shape.k * row], row, |plane, to| {
-                                spread_plane(tables, lanes, &dy[plane * area..][..area], to);
+                        for_each_chunk(rows, pairs.image, |index, rows| {
+                            let (block, image) = (index / batch, index % batch);
+                            if image < images {
+                                let area = shape.p * shape.q;
+                                let from = (first + image) * shape.k * area;
+                                let filters = pairs.filters(block);
+                                let dy = &dy[from + filters.start * area..from + filters.end * area];
+                                dispatch(Interleave { tables, dy, area, rows });
+                            }
+                        });
+                        let (copy, rows) = (&*copy, &*rows);
+                        for_each_chunk(sums, pairs.sums(), |task, sums| {
+                            let (group, block, part) = pairs.locate(task);
+                            let taps = &tables.taps[part * pairs.columns..];
+                            dispatch(Correlation {
+                                source: &copy[group * shape.group_channels() * batch * padded.channel..],
+                                channel: padded.channel,
+                                images,
+                                taps: &taps[..pairs.columns.min(taps.len())],
+                                tables,
+                                rows: &rows[(group * pairs.blocks + block) * pairs.block()..],
+                                sums,
+                                columns: pairs.columns,
                             });
-                        }
-                        let rows = if dense { dy } else { &spread[..images * shape.k * row] };
-                        let copy = &*copy;
-                        for_each_chunk(sums, work.floats(), |task, sums| {
-                            work.run(task, shape, &padded, tables, copy, rows, images, sums);
                         });
                     }
-                    work.unpack(shape, sums, dweight);
+                    pairs.unpack(sums, dweight);
                 });
             });
         });
@@ -84,21 +103,47 @@ pub fn conv2d_bias_gradient(shape: &ConvShape, dy: &[f32], dbias: &mut [f32]) {
     assert_eq!(dbias.len(), shape.k, "length of dbias for {shape:?}");
     for_each_chunk(dbias, 1, |k, dbias| {
         let planes = (0..shape.n).map(|n| &dy[(n * shape.k + k) * area..][..area]);
-        dbias[0] = planes.map(|plane| super::batch_norm::sum(plane)).sum::<f64>() as f32;
+        dbias[0] = planes.map(super::batch_norm::sum).sum::<f64>() as f32;
     });
 }
 
-/// Lays a plane of `dy` out as its vectors lie in the padded copy, zero where a lane is no output.
-fn spread_plane(tables: &Tables, lanes: usize, dy: &[f32], to: &mut [f32]) {
-    for (vector, to) in tables.vectors.iter().zip(to.chunks_exact_mut(lanes)) {
-        if vector.is_whole() {
-            to.copy_from_slice(&dy[vector.target as usize..][..lanes]);
-            continue;
-        }
-        to.fill(0.0);
-        for piece in tables.pieces(vector) {
-            let (lane, target, len) = (piece.lane as usize, piece.target as usize, piece.len as usize);
-            to[lane..lane + len].copy_from_slice(&dy[target..target + len]);
+/// Lays the planes of up to [`ROWS`] filters of `dy` out as `[vector][filter][lane]`, vectors as they lie in
+/// the padded copy; zero where a lane is no output or a filter is missing.
+struct Interleave<'a> {
+    tables: &'a Tables,
+    dy: &'a [f32],
+    area: usize,
+    rows: &'a mut [f32],
+}
+
+impl WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let zero = simd.splat_f32s(0.0);
+        let rows = S::as_mut_simd_f32s(self.rows).0.as_chunks_mut::<ROWS>().0;
+        for row in 0..ROWS {
+            let Some(dy) = self.dy.get(row * self.area..(row + 1) * self.area) else {
+                rows.iter_mut().for_each(|rows| rows[row] = zero);
+                continue;
+            };
+            for (vector, rows) in self.tables.vectors.iter().zip(&mut *rows) {
+                rows[row] = if vector.is_whole() {
+                    load::<S>(dy, vector.target as usize)
+                } else {
+                    let mut lanes = zero;
+                    for piece in self.tables.pieces(vector) {
+                        let (lane, target, len) =
+                            (piece.lane as usize, piece.target as usize, piece.len as usize);
+                        let lanes: &mut [f32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut lanes));
+                        for (lane, &dy) in lanes[lane..].iter_mut().zip(&dy[target..target + len]) {
+                            *lane = dy;
+                        }
+                    }
+                    lanes
+                };
+            }
         }
     }
 }
@@ -106,96 +151,85 @@ fn spread_plane(tables: &Tables, lanes: usize, dy: &[f32], to: &mut [f32]) {
 /// How the pairs of filter and tap are dealt out: tasks of [`ROWS`] filters and `columns` taps.
 struct Pairs {
     groups: usize,
-    /// Blocks of filters in a group.
+    /// Filters of a group, and the blocks of [`ROWS`] that they make.
+    group_filters: usize,
     blocks: usize,
-    /// Parts into which the taps are cut.
-    parts: usize,
+    /// Taps of a filter, and how many of them a task takes.
+    taps: usize,
     columns: usize,
-    tasks: usize,
+    /// Images held at a time, and floats of `dy` of one image and block of filters.
+    batch: usize,
+    image: usize,
 }
 
 impl Pairs {
-    fn new(shape: &ConvShape) -> Self {
-        let blocks = shape.group_filters().div_ceil(ROWS);
-        let taps = shape.taps();
-        let wanted = (4 * threads()).div_ceil(blocks * shape.groups);
-        let columns = taps.div_ceil(wanted).next_multiple_of(9).min(taps);
-        let parts = taps.div_ceil(columns);
-        Pairs { groups: shape.groups, blocks, parts, columns, tasks: shape.groups * blocks * parts }
+    fn new(shape: &ConvShape, batch: usize, row: usize) -> Self {
+        let (group_filters, taps) = (shape.group_filters(), shape.taps());
+        let blocks = group_filters.div_ceil(ROWS);
+        // Several tasks a thread, so that none waits long for the last one. Multiples of 9 keep the tiles
+        // of a 3x3 filter whole.
+        let parts = (4 * threads()).div_ceil(blocks * shape.groups);
+        let columns = taps.div_ceil(parts).next_multiple_of(9).min(taps);
+        Pairs { groups: shape.groups, group_filters, blocks, taps, columns, batch, image: ROWS * row }
+    }
+
+    fn parts(&self) -> usize {
+        self.taps.div_ceil(self.columns)
+    }
+
+    fn tasks(&self) -> usize {
+        self.groups * self.blocks * self.parts()
     }
 
     /// Sums of one task.
-    fn floats(&self) -> usize {
+    fn sums(&self) -> usize {
         ROWS * self.columns
+    }
+
+    /// Floats of `dy` of one block of filters, all images.
+    fn block(&self) -> usize {
+        self.batch * self.image
     }
 
     /// Group, block and part of a task.
     fn locate(&self, task: usize) -> (usize, usize, usize) {
-        let group = task / (self.blocks * self.parts);
-        (group, task / self.parts % self.blocks, task % self.parts)
+        let block = task / self.parts();
+        (block / self.blocks, block % self.blocks, task % self.parts())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
-    fn run(
-        &self,
-        task: usize,
-        shape: &ConvShape,
-        padded: &Padded,
-        tables: &Tables,
-        copy: &[f32],
-        rows: &[f32],
-        images: usize,
-        sums: &mut [f32],
-    ) {
-        let (group, block, part) = self.locate(task);
-        let taps = &tables.taps[part * self.columns..];
-        let row = rows.len() / (images * shape.k);
-        dispatch(Correlation {
-            source: &copy[group * shape.group_channels() * padded.channel..],
-            image: shape.c * padded.channel,
-            images,
-            taps: &taps[..self.columns.min(taps.len())],
-            tables,
-            rows: &rows[group * shape.group_filters() * row..],
-            row,
-            row_image: shape.k * row,
-            first: block * ROWS,
-            filters: shape.group_filters(),
-            sums,
-            columns: self.columns,
-        });
+    /// Filters of a block, blocks counted through all groups.
+    fn filters(&self, block: usize) -> Range<usize> {
+        let group = block / self.blocks;
+        let first = block % self.blocks * ROWS;
+        let last = self.group_filters.min(first + ROWS);
+        group * self.group_filters + first..group * self.group_filters + last
     }
 
     /// Brings the sums of all tasks to their places in `dweight`.
-    fn unpack(&self, shape: &ConvShape, sums: &[f32], dweight: &mut [f32]) {
-        let (filters, taps) = (shape.group_filters(), shape.taps());
-        debug_assert_eq!(self.groups, shape.groups);
-        for (task, sums) in sums.chunks_exact(self.floats()).enumerate() {
+    fn unpack(&self, sums: &[f32], dweight: &mut [f32]) {
+        for (task, sums) in sums.chunks_exact(self.sums()).enumerate() {
             let (group, block, part) = self.locate(task);
             let first = part * self.columns;
-            let count = self.columns.min(taps - first);
-            for (row, sums) in (block * ROWS..filters).zip(sums.chunks_exact(self.columns)) {
-                let to = (group * filters + row) * taps + first;
-                dweight[to..to + count].copy_from_slice(&sums[..count]);
+            let count = self.columns.min(self.taps - first);
+            for (filter, sums) in
+                self.filters(group * self.blocks + block).zip(sums.chunks_exact(self.columns))
+            {
+                dweight[filter * self.taps + first..][..count].copy_from_slice(&sums[..count]);
             }
         }
     }
 }
 
-/// One task: all `taps` of the filters `first..first + ROWS` of a group, over some images.
+/// One task: all `taps` of [`ROWS`] filters over some images.
 struct Correlation<'a> {
-    /// The padded copy from the group's first channel on, images `image` floats apart.
+    /// The padded copy from the group's first channel on, images `channel` floats apart.
     source: &'a [f32],
-    image: usize,
+    channel: usize,
     images: usize,
     taps: &'a [u32],
     tables: &'a Tables,
-    /// `dy` from the group's first filter on; filters are `row`, images `row_image` floats apart.
+    /// `dy` as [`Interleave`] leaves it.
     rows: &'a [f32],
-    row: usize,
-    row_image: usize,
-    first: usize,
-    filters: usize,
     /// `[ROWS][columns]`, added to.
     sums: &'a mut [f32],
     columns: usize,
@@ -206,13 +240,13 @@ impl WithSimd for Correlation<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let near = (ROW_FLOATS / self.row.max(1)).max(1);
+        let near = self.tables.vectors.len() / self.tables.per_image;
         for from in (0..self.images).step_by(near) {
             let images = from..self.images.min(from + near);
             let mut column = 0;
             while column < self.taps.len() {
                 let taps = &self.taps[column..];
-                let width = next_columns(taps.len());
+                let width = next_taps(taps.len());
                 match taps[..width] {
                     [a, b, c] => self.pass(simd, images.clone(), column, [a, b, c]),
                     [a, b] => self.pass(simd, images.clone(), column, [a, b]),
@@ -226,27 +260,20 @@ impl WithSimd for Correlation<'_> {
 }
 
 impl Correlation<'_> {
+    /// `N` taps from `column` on, over `images`.
     #[inline(always)]
     fn pass<S: Simd, const N: usize>(
         &mut self,
         simd: S,
-        images: std::ops::Range<usize>,
+        images: Range<usize>,
         column: usize,
         taps: [u32; N],
     ) {
-        let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
-        let starts = &self.tables.vectors;
-        let span = starts.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
-        for image in images {
-            let source = &self.source[image * self.image..];
-            let dy = &self.rows[image * self.row_image..];
-            let rows = std::array::from_fn(|row| {
-                // Rows beyond the last filter repeat it; their sums are not used.
-                let filter = (self.first + row).min(self.filters - 1);
-                &dy[filter * self.row..][..self.row]
-            });
-            correlate(simd, rows, source, taps.map(|tap| tap as usize), starts, span, &mut sums);
-        }
+        let vectors = &self.tables.vectors[..images.len() * self.tables.per_image];
+        let span = vectors.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
+        let source = &self.source[images.start * self.channel..];
+        let rows = &self.rows[images.start * self.tables.per_image * ROWS * S::F32_LANES..];
+        let sums = correlate(simd, rows, source, taps.map(|tap| tap as usize), vectors, span);
         for (to, sums) in self.sums.chunks_exact_mut(self.columns).zip(sums) {
             for (to, sum) in to[column..].iter_mut().zip(sums) {
                 *to += simd.reduce_sum_f32s(sum);

@@ -64,7 +64,8 @@ impl WithSimd for Map<'_> {
         let z = self.z.unwrap_or(self.x);
         let all = self.y.iter_mut().zip(self.x.iter().zip(z));
         match self.step {
-            Step::Relu => all.for_each(|(y, (&x, _))| *y = if x > 0.0 { x } else { 0.0 }),
+            // A NaN must come through to be found.
+            Step::Relu => all.for_each(|(y, (&x, _))| *y = if x < 0.0 { 0.0 } else { x }),
             Step::Gate => all.for_each(|(y, (&x, &z))| *y = if x > 0.0 { z } else { 0.0 }),
             Step::GateAdd => all.for_each(|(y, (&x, &z))| *y += if x > 0.0 { z } else { 0.0 }),
             Step::Sum => all.for_each(|(y, (&x, &z))| *y = x + z),

@@ -305,13 +305,16 @@ fn copy_line<S: Simd>(line: &[f32], stride: usize, copy: &mut [f32]) {
         }
         S::as_mut_simd_f32s(&mut copy[last..]).0[0] = end;
     } else if stride == 2 {
-        let (pairs, rest) = line.as_chunks::<2>();
-        let count = copy.len();
-        for (to, pair) in copy.iter_mut().zip(pairs) {
-            *to = pair[0];
+        // Eight at a time by arrays of known size, which compilers turn into shuffles.
+        let (blocks, rest) = copy.as_chunks_mut::<8>();
+        let done = 16 * blocks.len();
+        for (to, from) in blocks.iter_mut().zip(line.chunks(16)) {
+            if let Some(from) = from.first_chunk::<15>() {
+                *to = std::array::from_fn(|i| from[2 * i]);
+            }
         }
-        if pairs.len() < count {
-            copy[count - 1] = rest[0];
+        for (to, from) in rest.iter_mut().zip(line[done.min(line.len())..].iter().step_by(2)) {
+            *to = *from;
         }
     } else {
         for (to, from) in copy.iter_mut().zip(line.iter().step_by(stride)) {
@@ -443,21 +446,19 @@ impl Tables {
     pub(super) fn span(&self, lanes: usize) -> usize {
         self.taps.iter().max().map_or(0, |&tap| tap as usize) + lanes
     }
-
-    /// Whether the outputs are whole vectors throughout, so that they can be read as they lie.
-    pub(super) fn is_dense(&self) -> bool {
-        self.vectors.iter().all(Vector::is_whole)
-    }
 }
 
 thread_local! {
-    static POOL: RefCell<Vec<Tables>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Vec<Tables>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work` with tables to fill, kept by this thread so that their memory is reused.
-pub(super) fn with_tables<R>(work: impl FnOnce(&mut Tables) -> R) -> R {
+/// Calls `work` with `count` tables to fill, kept by this thread so that their memory is reused.
+pub(super) fn with_tables<R>(count: usize, work: impl FnOnce(&mut [Tables]) -> R) -> R {
     let mut tables = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let result = work(&mut tables);
+    if tables.len() < count {
+        tables.resize_with(count, Tables::default);
+    }
+    let result = work(&mut tables[..count]);
     POOL.with_borrow_mut(|pool| pool.push(tables));
     result
 }

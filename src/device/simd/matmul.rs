@@ -2,20 +2,20 @@
 //!
 //! Blocked as in Goto and van de Geijn (2008): a chunk of the inner dimension at a time, the right matrix
 //! packed into panels as wide as a register tile, which stay in the first-level cache while all rows pass
-//! over them, the left one packed by [`ROWS`] rows. The loop inside is that of the convolution.
+//! over them, the left one packed by 6 rows. The loop inside is that of the convolution.
 
 use pulp::{Simd, WithSimd};
 
 use super::Accumulate;
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{COLUMNS, ROWS, dispatch, lanes, weigh};
+use super::tile::{COLUMNS, block_rows, blocks, dispatch, lanes, weigh};
 
-/// Inner dimension of one pass: a panel of 256 x 24 floats fills three quarters of a 32 KiB cache.
+/// Inner dimension of one pass: a panel of 256 x 16 floats fills half of a 32 KiB cache.
 const DEPTH: usize = 256;
 
-/// Rows of one task: 64 x 256 floats of the left matrix are 64 KiB, well inside the second-level cache.
-const TASK_ROWS: usize = 64;
+/// Rows of one task: 60 x 256 floats of the left matrix are 60 KiB, well inside the second-level cache.
+const TASK_ROWS: usize = 60;
 
 /// `y` [N,K] `= x` [N,C] `weight` [K,C]`^T + bias` [K]; PyTorch's `linear`.
 pub fn linear_forward([n, c, k]: [usize; 3], x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -76,23 +76,43 @@ impl<'a> Matrix<'a> {
     /// Packs rows `from..from + to.len() / width` of columns `first..first + width` as `[row][width]`, zero
     /// where there is no column.
     fn pack(&self, from: usize, first: usize, width: usize, to: &mut [f32]) {
-        let present = width.min(self.cols - first);
         let data = &self.data[from * self.row_stride + first * self.col_stride..];
-        if present < width {
-            to.fill(0.0);
+        let present = width.min(self.cols - first);
+        match width {
+            4 => self.pack_columns::<4>(data, present, to),
+            6 => self.pack_columns::<6>(data, present, to),
+            8 => self.pack_columns::<8>(data, present, to),
+            16 => self.pack_columns::<16>(data, present, to),
+            _ => {
+                for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                    to.fill(0.0);
+                    for (col, to) in to[..present].iter_mut().enumerate() {
+                        *to = data[row * self.row_stride + col * self.col_stride];
+                    }
+                }
+            }
         }
-        if self.col_stride == 1 {
-            for (to, row) in to.chunks_exact_mut(width).zip(data.chunks(self.row_stride)) {
-                for (to, x) in to.iter_mut().zip(&row[..present]) {
-                    *to = *x;
+    }
+
+    fn pack_columns<const W: usize>(&self, data: &[f32], present: usize, to: &mut [f32]) {
+        let to = to.as_chunks_mut::<W>().0;
+        if present < W {
+            to.fill([0.0; W]);
+        }
+        // A matrix of one row may have both strides 1; its rows are then shorter than what is taken from them.
+        if self.col_stride == 1 && self.row_stride >= W && present == W {
+            for (to, row) in to.iter_mut().zip(data.chunks(self.row_stride)) {
+                to.copy_from_slice(&row[..W]);
+            }
+        } else if self.row_stride == 1 {
+            for col in 0..present {
+                for (to, &x) in to.iter_mut().zip(&data[col * self.col_stride..]) {
+                    to[col] = x;
                 }
             }
         } else {
-            for col in 0..present {
-                let column = data[col * self.col_stride..].iter().step_by(self.row_stride);
-                for (to, x) in to.chunks_exact_mut(width).zip(column) {
-                    to[col] = *x;
-                }
+            for (to, row) in to.iter_mut().zip(data.chunks(self.row_stride)) {
+                to[..present].copy_from_slice(&row[..present]);
             }
         }
     }
@@ -114,7 +134,7 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumul
     }
     let a = a.transposed();
     let width = COLUMNS * lanes();
-    let task_rows = rows.div_ceil(threads()).next_multiple_of(ROWS).min(TASK_ROWS);
+    let task_rows = rows.div_ceil(threads()).next_multiple_of(6).min(TASK_ROWS);
     let panel = DEPTH.min(depth) * width;
     with_floats(cols.div_ceil(width) * panel, |panels| {
         for from in (0..depth).step_by(DEPTH) {
@@ -125,10 +145,11 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumul
             let panels = &*panels;
             let accumulate = if from == 0 { accumulate } else { Accumulate::Add };
             for_each_chunk(output, task_rows * cols, |task, output| {
-                let blocks = (output.len() / cols).div_ceil(ROWS);
-                with_floats(blocks * steps * ROWS, |left| {
-                    for (block, left) in left.chunks_exact_mut(steps * ROWS).enumerate() {
-                        a.pack(from, task * task_rows + block * ROWS, ROWS, left);
+                let rows = output.len() / cols;
+                with_floats(block_rows(rows) * steps, |left| {
+                    for (first, rows) in blocks(rows) {
+                        let left = &mut left[first * steps..][..rows * steps];
+                        a.pack(from, task * task_rows + first, rows, left);
                     }
                     dispatch(Product { left, panels, panel, steps, cols, output, accumulate });
                 });
@@ -161,16 +182,21 @@ impl WithSimd for Product<'_> {
         let taps = &taps[..self.steps];
         let span = (self.steps - 1) * width + S::F32_LANES;
         let starts = std::array::from_fn::<_, COLUMNS, _>(|column| column * S::F32_LANES);
+        let rows = self.output.len() / self.cols;
         for (index, panel) in self.panels.chunks_exact(self.panel).enumerate() {
-            let first = index * width;
-            for (block, left) in self.left.chunks_exact(self.steps * ROWS).enumerate() {
-                let left = left.as_chunks::<ROWS>().0;
-                if self.cols - first <= S::F32_LANES {
-                    let sums = weigh(simd, left, taps, span, panel, [0]);
-                    self.store(simd, block, first, sums);
-                } else {
-                    let sums = weigh(simd, left, taps, span, panel, starts);
-                    self.store(simd, block, first, sums);
+            for (first, rows) in blocks(rows) {
+                let left = &self.left[first * self.steps..][..rows * self.steps];
+                match rows {
+                    6 => {
+                        let left = left.as_chunks::<6>().0;
+                        let sums = weigh::<S, 6, COLUMNS>(simd, left, taps, span, panel, starts);
+                        self.store(simd, first, index * width, sums);
+                    }
+                    _ => {
+                        let left = left.as_chunks::<4>().0;
+                        let sums = weigh::<S, 4, COLUMNS>(simd, left, taps, span, panel, starts);
+                        self.store(simd, first, index * width, sums);
+                    }
                 }
             }
         }
@@ -179,24 +205,33 @@ impl WithSimd for Product<'_> {
 
 impl Product<'_> {
     #[inline(always)]
-    fn store<S: Simd, const N: usize>(
+    fn store<S: Simd, const M: usize>(
         &mut self,
         simd: S,
-        block: usize,
+        row: usize,
         first: usize,
-        sums: [[S::f32s; N]; ROWS],
+        sums: [[S::f32s; COLUMNS]; M],
     ) {
-        let rows = self.output.chunks_exact_mut(self.cols).skip(block * ROWS);
+        let rows = self.output.chunks_exact_mut(self.cols).skip(row);
         for (row, sums) in rows.zip(sums) {
             let mut rest = &mut row[first..];
             for sum in sums {
                 let (here, later) = rest.split_at_mut(S::F32_LANES.min(rest.len()));
                 rest = later;
-                let sum = match self.accumulate {
-                    Accumulate::Write => sum,
-                    Accumulate::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
-                };
-                simd.partial_store_f32s(here, sum);
+                if let Some(here) = S::as_mut_simd_f32s(here).0.first_mut() {
+                    *here = match self.accumulate {
+                        Accumulate::Write => sum,
+                        Accumulate::Add => simd.add_f32s(sum, *here),
+                    };
+                    continue;
+                }
+                let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
+                for (here, lane) in here.iter_mut().zip(lanes) {
+                    *here = match self.accumulate {
+                        Accumulate::Write => *lane,
+                        Accumulate::Add => *here + lane,
+                    };
+                }
             }
         }
     }

@@ -4,13 +4,34 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::geometry::Vector;
 
-/// Filters (or matrix rows) of one register tile.
-pub(super) const ROWS: usize = 4;
+/// Vectors of pixels in a tile of [`weigh`]: with 6 rows, 12 sums, 2 operands and a broadcast take 15 of the
+/// 16 vector registers of AVX2 and SSE, and 12 independent sums hide the latency of the multiply-add (4
+/// cycles, two a cycle).
+pub(super) const COLUMNS: usize = 2;
 
-/// Vectors of pixels, or taps, of one register tile. 4 x 3 sums, 3 operands and 1 broadcast fill the
-/// sixteen vector registers of AVX2 and SSE exactly, and 12 independent sums hide the latency of the
-/// multiply-add (4 cycles, two a cycle).
-pub(super) const COLUMNS: usize = 3;
+/// Filters of one tile of [`correlate`].
+pub(super) const PAIR_ROWS: usize = 4;
+
+/// Taps of one tile of [`correlate`].
+const PAIR_COLUMNS: usize = 3;
+
+/// Cuts `rows` filters into blocks of 6 and as few as possible of 4, given by first row and height; the last
+/// one may reach beyond the last row, by at most one if there are more than three.
+pub(super) fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let total = block_rows(rows);
+    let fours = match total % 6 {
+        0 => 0,
+        4 => 1,
+        _ => 2,
+    };
+    let tall = total - 4 * fours;
+    (0..tall).step_by(6).map(|first| (first, 6)).chain((tall..total).step_by(4).map(|first| (first, 4)))
+}
+
+/// Rows of all [`blocks`] together.
+pub(super) fn block_rows(rows: usize) -> usize {
+    rows.max(4).next_multiple_of(2)
+}
 
 /// Lanes of a vector on this machine.
 pub(super) fn lanes() -> usize {
@@ -30,14 +51,14 @@ pub(super) fn dispatch<Operation: WithSimd>(operation: Operation) -> Operation::
     Arch::new().dispatch(operation)
 }
 
-/// How many of `left` columns the next tile takes: never 3 + 1 where 2 + 2 will do, since a tile of one
-/// column waits for its own multiply-adds half of the time.
+/// How many of `left` taps the next tile of [`correlate`] takes: never 3 + 1 where 2 + 2 will do, since a
+/// tile of one column waits for its own multiply-adds half of the time.
 #[inline(always)]
-pub(super) fn next_columns(left: usize) -> usize {
+pub(super) fn next_taps(left: usize) -> usize {
     match left {
         2 | 4 => 2,
         1 => 1,
-        _ => COLUMNS,
+        _ => PAIR_COLUMNS,
     }
 }
 
@@ -51,17 +72,17 @@ pub(super) fn load<S: Simd>(x: &[f32], at: usize) -> S::f32s {
 ///
 /// `span` is the largest tap plus the lanes of a vector: the part of `source` that a column may touch.
 #[inline(always)]
-pub(super) fn weigh<S: Simd, const N: usize>(
+pub(super) fn weigh<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    weights: &[[f32; ROWS]],
+    weights: &[[f32; M]],
     taps: &[u32],
     span: usize,
     source: &[f32],
     starts: [usize; N],
-) -> [[S::f32s; N]; ROWS] {
+) -> [[S::f32s; N]; M] {
     // Slices of one common length: a single bounds test serves all columns of a tap.
     let columns = starts.map(|start| &source[start..start + span]);
-    let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
+    let mut sums = [[simd.splat_f32s(0.0); N]; M];
     for (weight, &tap) in weights.iter().zip(taps) {
         let x = columns.map(|column| load::<S>(column, tap as usize));
         for (sums, &weight) in sums.iter_mut().zip(weight) {
@@ -74,29 +95,29 @@ pub(super) fn weigh<S: Simd, const N: usize>(
     sums
 }
 
-/// `sums[row][tap] += sum over i of rows[row][i] * source[starts[i] + taps[tap]..]`, `i` counting vectors.
+/// `sum over i of rows[i][row] * source[taps[tap] + vectors[i].start..]`, lane by lane, for all rows and taps
+/// of a tile; `rows` holds [`PAIR_ROWS`] vectors for each of `vectors`.
 ///
-/// All `rows` hold a vector for each of `starts`; `span` is the largest start plus the lanes of a vector.
+/// `span` is the largest start plus the lanes of a vector.
 #[inline(always)]
 pub(super) fn correlate<S: Simd, const N: usize>(
     simd: S,
-    rows: [&[f32]; ROWS],
+    rows: &[f32],
     source: &[f32],
     taps: [usize; N],
-    starts: &[Vector],
+    vectors: &[Vector],
     span: usize,
-    sums: &mut [[S::f32s; N]; ROWS],
-) {
+) -> [[S::f32s; N]; PAIR_ROWS] {
     let columns = taps.map(|tap| &source[tap..tap + span]);
-    let rows = rows.map(|row| &S::as_simd_f32s(row).0[..starts.len()]);
-    let mut held = *sums;
-    for (i, start) in starts.iter().enumerate() {
-        let x = columns.map(|column| load::<S>(column, start.start as usize));
-        for (held, row) in held.iter_mut().zip(rows) {
-            for (sum, &x) in held.iter_mut().zip(&x) {
-                *sum = simd.mul_add_e_f32s(row[i], x, *sum);
+    let rows = S::as_simd_f32s(rows).0.as_chunks::<PAIR_ROWS>().0;
+    let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
+    for (vector, rows) in vectors.iter().zip(rows) {
+        let x = columns.map(|column| load::<S>(column, vector.start as usize));
+        for (sums, &row) in sums.iter_mut().zip(rows) {
+            for (sum, &x) in sums.iter_mut().zip(&x) {
+                *sum = simd.mul_add_e_f32s(row, x, *sum);
             }
         }
     }
-    *sums = held;
+    sums
 }
