@@ -13,7 +13,7 @@ mod train;
 use std::path::Path;
 use std::sync::Arc;
 
-use centripetal::data::{Dataset, Normalization, Subset};
+use centripetal::data::{Dataset, Subset};
 use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
@@ -78,12 +78,17 @@ impl Scene {
         Ok(Arc::new(device))
     }
 
-    /// Opens training and test images, limited as asked, normalised by `normalization` if a network has its own.
-    fn open_data(&self, args: &DataArgs, seed: u64, normalization: Option<&Normalization>) -> Result<Splits> {
+    /// Opens training and test images, limited as asked. For a network that exists, named for messages, they must fit
+    /// it, and are normalised as it was trained with.
+    fn open_data(&self, args: &DataArgs, seed: u64, network: Option<(&str, &Checkpoint)>) -> Result<Splits> {
         let mut splits = data::open(&args.data, seed)?;
         for note in &splits.notes {
             self.console.note(note);
         }
+        if let Some((name, checkpoint)) = network {
+            check_fit(&self.console, name, &checkpoint.model.graph, splits.train.as_ref())?;
+        }
+        let normalization = network.and_then(|(_, checkpoint)| checkpoint.provenance.normalization.as_ref());
         for (side, limit) in [(&mut splits.train, args.train_limit), (&mut splits.test, args.test_limit)] {
             if let Some(limit) = limit {
                 *side = Arc::new(Subset::first(Arc::clone(side), limit)?);

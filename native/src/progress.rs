@@ -97,7 +97,7 @@ pub(crate) fn describe(info: &DeviceInfo) -> String {
         DeviceKind::SoftwareGpu => " in software",
         DeviceKind::Cpu | DeviceKind::Gpu => "",
     };
-    format!("{} ({}, {}){kind}: {}", info.name, info.backend, info.driver, info.reason)
+    format!("{} ({}; {}){kind}: {}", info.name, info.backend, info.driver, info.reason)
 }
 
 /// Indented JSON.

@@ -8,7 +8,7 @@ use centripetal::train::{Answers, evaluate};
 use pollster::block_on;
 use serde_json::json;
 
-use super::{Scene, check_fit};
+use super::Scene;
 use crate::args::{DataArgs, EvalArgs};
 use crate::files;
 use crate::progress::{grouped, percent};
@@ -17,8 +17,7 @@ pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
     let name = args.file.display().to_string();
     let checkpoint = files::checkpoint(&args.file)?;
     let data = DataArgs { data: args.data.clone(), train_limit: None, test_limit: args.test_limit };
-    let test = scene.open_data(&data, args.seed, checkpoint.provenance.normalization.as_ref())?.test;
-    check_fit(&scene.console, &name, &checkpoint.model.graph, test.as_ref())?;
+    let test = scene.open_data(&data, args.seed, Some((&name, &checkpoint)))?.test;
     let device = scene.open_device()?;
     let loader = Loader::evaluation(Arc::clone(&test), args.batch.min(test.len()))?;
     let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?;

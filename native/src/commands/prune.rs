@@ -19,14 +19,14 @@ use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::{
-    BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, check_fit, command, refuse_overwriting,
-    remove_stale, test_batch,
+    BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
+    test_batch,
 };
 use crate::args::{Keep, PruneArgs, Strength};
 use crate::metrics::{Log, Phase};
 use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run};
-use crate::{command_line, files};
+use crate::{command_line, files, filters};
 
 /// What `--keep` is when no rule is given.
 fn default_keep() -> Result<Ratio> {
@@ -60,8 +60,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let name = args.file.display().to_string();
     let base_bytes = files::read(&args.file)?;
     let base = Checkpoint::from_bytes(&name, &base_bytes)?;
-    let splits = scene.open_data(&args.data, seed, base.provenance.normalization.as_ref())?;
-    check_fit(console, &name, &base.model.graph, splits.train.as_ref())?;
+    let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
     let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch());
@@ -191,6 +190,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         training: None,
     };
     files::write(&paths.slim, &checkpoint.to_bytes()?)?;
+    files::write(&out.join(FILTERS), &filters::sheet(&base.model, &wide, &clusters)?)?;
     let slim = checkpoint.model;
     let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
     let clock = || started.elapsed().as_secs_f64();

@@ -11,7 +11,7 @@ use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 
 use super::{
-    BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, check_fit, command, named,
+    BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
     refuse_overwriting, remove_stale, test_batch,
 };
 use crate::args::TrainArgs;
@@ -43,12 +43,11 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     let seed = args.run.seed;
     let named = named(&args.model)?;
     let stored = match &named {
-        Named::File(checkpoint) => checkpoint.provenance.normalization.as_ref(),
+        Named::File(checkpoint) => Some((args.model.as_str(), checkpoint.as_ref())),
         Named::Zoo(_) => None,
     };
     let splits = scene.open_data(&args.data, seed, stored)?;
     let model = model(args, named, splits.train.shape(), splits.train.classes().len())?;
-    check_fit(console, &args.model, &model.graph, splits.train.as_ref())?;
     let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let config = TrainConfig {
