@@ -1,0 +1,604 @@
+//! The command line: its commands, options, defaults and help.
+
+use std::path::PathBuf;
+
+use centripetal::Shape;
+use centripetal::data::{Augment, Flip};
+use centripetal::device::DeviceChoice;
+use centripetal::models::{NAMES, Shortcut};
+use centripetal::optim::{Decay, Decayed, Direction, Schedule, SgdConfig};
+use centripetal::prune::width::{Ratio, Rounding};
+use centripetal::prune::{Clustering, Pace};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::data::FORMS;
+
+/// Train convolutional networks so that they can be cut without losing anything.
+#[derive(Debug, Parser)]
+#[command(
+    name = "centripetal",
+    version,
+    about = "Train convolutional networks so that they can be cut without losing anything",
+    long_about = "Trains convolutional networks by centripetal SGD, which pulls the filters of a cluster together \
+        until they are identical, then cuts all but one of each cluster. The slim network gives the answers of the \
+        wide one: no fine-tuning, no loss. Without a command, `demo` runs.",
+    after_help = "A first tour:\n  \
+        centripetal demo                               the whole method in about two minutes\n  \
+        centripetal train lenet --data embedded        base training\n  \
+        centripetal prune runs/lenet-embedded/base.safetensors --data embedded --keep 5/8\n  \
+        centripetal report runs/lenet-embedded         a page with curves, filters and the certificate\n\n\
+        Exit codes: 0 done, 1 failed with a message, 2 wrong usage, 130 interrupted (checkpoint written).",
+    args_conflicts_with_subcommands = false
+)]
+pub(crate) struct Cli {
+    /// What to do; `demo` if nothing is said.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Where and how to speak.
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Where to compute: auto (a hardware GPU if there is one, else the CPU), cpu, gpu or gpu:N
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress and no notes
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole method on embedded data: train, cluster, C-SGD, cut, certify (about 2 minutes)
+    Demo(DemoArgs),
+    /// Train a network by SGD
+    Train(Box<TrainArgs>),
+    /// Cluster a network's filters, make them identical by C-SGD, cut, certify
+    Prune(Box<PruneArgs>),
+    /// Measure accuracy and loss of a checkpoint
+    Eval(EvalArgs),
+    /// Layers, shapes, cost, memory and coupled layers of a checkpoint or zoo model
+    Info(InfoArgs),
+    /// Turn PyTorch weights (a state_dict in safetensors) into a checkpoint
+    Import(ImportArgs),
+    /// Write a checkpoint's weights for other tools
+    Export(ExportArgs),
+    /// List adapters, say which one is taken and test its kernels
+    Devices,
+    /// Make a web page of a run: curves, filters, layers, certificate
+    Report(ReportArgs),
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  centripetal demo --device cpu --out /tmp/demo")]
+pub(crate) struct DemoArgs {
+    /// Seed of weights, order of images and clusters
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Folder for the results; one that holds another run is left alone
+    #[arg(long, value_name = "DIR", default_value = "centripetal-demo")]
+    pub(crate) out: PathBuf,
+}
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        DemoArgs { seed: 0, out: "centripetal-demo".into() }
+    }
+}
+
+/// The data of a run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    #[arg(long, value_name = "DATA", help = format!("The data set: {FORMS}"))]
+    pub(crate) data: String,
+    /// Train on the first N images only
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) train_limit: Option<usize>,
+    /// Test on the first N images only
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) test_limit: Option<usize>,
+}
+
+/// How the learning rate runs and what SGD does with it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Recipe {
+    /// Passes over the training images
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub(crate) epochs: usize,
+    /// Images in a step
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub(crate) batch: usize,
+    /// Momentum, from 0 to below 1
+    #[arg(long, value_name = "MU", default_value_t = 0.9, value_parser = momentum)]
+    pub(crate) momentum: f64,
+    /// Nesterov's momentum
+    #[arg(long)]
+    pub(crate) nesterov: bool,
+    /// L2 decay of filters and linear weights
+    #[arg(long, value_name = "ETA", default_value_t = 1e-4, value_parser = non_negative)]
+    pub(crate) weight_decay: f64,
+    /// Decay bias, gamma and beta too
+    #[arg(long)]
+    pub(crate) decay_all: bool,
+    /// How the learning rate falls; step: to a tenth at each milestone
+    #[arg(long, value_name = "COURSE", value_enum, default_value_t = Course::Cosine)]
+    pub(crate) schedule: Course,
+    /// Epochs at which --schedule step drops [default: at 50 % and 75 % of the run]
+    #[arg(long, value_name = "EPOCH,EPOCH", value_delimiter = ',', value_parser = non_negative)]
+    pub(crate) milestones: Vec<f64>,
+    /// Epochs over which the learning rate rises to --lr; may be a fraction
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0, value_parser = non_negative)]
+    pub(crate) warmup: f64,
+    /// How training images are varied; auto: crop-flip for three channels, flip for Fashion-MNIST, else none.
+    /// Crops shift by up to an eighth of the side (4 pixels of 32)
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Variation::Auto)]
+    pub(crate) augment: Variation,
+}
+
+impl Recipe {
+    /// Momentum and weight decay.
+    pub(crate) fn sgd(&self) -> SgdConfig {
+        SgdConfig {
+            momentum: self.momentum,
+            direction: if self.nesterov { Direction::Nesterov } else { Direction::HeavyBall },
+            weight_decay: self.weight_decay,
+            decay: if self.decay_all { Decayed::All } else { Decayed::Weights },
+        }
+    }
+
+    /// The learning rate of every step, `per_epoch` of them an epoch.
+    pub(crate) fn schedule(&self, lr: f64, per_epoch: usize) -> Schedule {
+        let total_steps = (self.epochs * per_epoch) as u64;
+        let step = |epochs: f64| (epochs * per_epoch as f64).round() as u64;
+        let decay = match self.schedule {
+            Course::Constant => Decay::Constant,
+            Course::Cosine => Decay::Cosine { final_lr: 0.0 },
+            Course::Step => {
+                let milestones = if self.milestones.is_empty() {
+                    vec![total_steps / 2, total_steps * 3 / 4]
+                } else {
+                    self.milestones.iter().map(|&epoch| step(epoch)).collect()
+                };
+                Decay::Step { milestones, gamma: 0.1 }
+            }
+        };
+        Schedule { base_lr: lr, total_steps, warmup_steps: step(self.warmup), decay }
+    }
+}
+
+/// How a learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Course {
+    /// Along half a cosine, to 0.
+    Cosine,
+    /// To a tenth at each milestone.
+    Step,
+    /// Not at all.
+    Constant,
+}
+
+/// How training images are varied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variation {
+    /// What suits the data.
+    Auto,
+    /// Not at all.
+    None,
+    /// Mirrored at random.
+    Flip,
+    /// Shifted and mirrored at random.
+    CropFlip,
+}
+
+impl Variation {
+    /// The augmentation for images of `shape` `[C, H, W]` of the data set called `name`.
+    pub(crate) fn augment(self, name: &str, shape: [usize; 3]) -> Augment {
+        let crop_flip = Augment { pad: (shape[1].min(shape[2]) / 8).max(1), flip: Flip::Horizontal };
+        let flip = Augment { pad: 0, flip: Flip::Horizontal };
+        match self {
+            Variation::None => Augment::NONE,
+            Variation::Flip => flip,
+            Variation::CropFlip => crop_flip,
+            // Digits must not be mirrored, and the synthetic patterns have a direction.
+            Variation::Auto if name == "synthetic" => Augment::NONE,
+            Variation::Auto if shape[0] == 3 => crop_flip,
+            Variation::Auto if name == "Fashion-MNIST" => flip,
+            Variation::Auto => Augment::NONE,
+        }
+    }
+}
+
+/// Where a training run writes, and whether it may.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// Seed of weights, order of images, clusters and synthetic data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Go on with the interrupted run in --out; give the same options
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) resume: bool,
+    /// Overwrite another run in --out
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `train`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    centripetal train lenet --data embedded\n  \
+    centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1\n  \
+    centripetal train resnet20 --data folder@64:DIR --width 0.5 --schedule step --milestones 50,75\n  \
+    centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1 --resume\n\n\
+    Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl and OUT/report.json.")]
+pub(crate) struct TrainArgs {
+    #[arg(value_name = "MODEL", help = format!(
+        "{}; or a checkpoint, whose weights the new run begins with", NAMES.join(", ")))]
+    pub(crate) model: String,
+    /// The data.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// How to train.
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Learning rate
+    #[arg(long, value_name = "TAU", default_value_t = 0.05, value_parser = over_zero)]
+    pub(crate) lr: f64,
+    /// Factor on every layer's width [default: 1]
+    #[arg(long, value_name = "FACTOR", value_parser = over_zero)]
+    pub(crate) width: Option<f64>,
+    /// Number of classes [default: that of the data]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) classes: Option<usize>,
+    /// Residual shortcuts of the CIFAR ResNets: projection (1x1 convolution) or a (zero padding) [default: projection]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) shortcut: Option<Shortcut>,
+    /// Seed, resume, force.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Folder for the results [default: runs/MODEL-DATA]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What to keep of each layer.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(crate) struct Keep {
+    /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5% [default: 5/8]
+    #[arg(long, value_name = "RATIO", value_parser = keep_ratio)]
+    pub(crate) keep: Option<Ratio>,
+    /// Keep this part inside residual blocks only; what residual sums tie together stays
+    #[arg(long, value_name = "RATIO", value_parser = keep_internal_ratio)]
+    pub(crate) keep_internal: Option<Ratio>,
+    /// Widths by layer: lines `NAME WIDTH` or `NAME RATIO`, * for any run of characters; or a JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(crate) widths: Option<PathBuf>,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    centripetal prune runs/lenet-embedded/base.safetensors --data embedded --keep 5/8\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --keep-internal 1/2 --epochs 60 --out runs/half\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --widths widths.txt --freeze conv1\n\n\
+    `--strength auto` takes the smallest strength whose forecast makes filters identical by the end of the schedule.\n\
+    Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl and filters.png.")]
+pub(crate) struct PruneArgs {
+    /// The checkpoint to prune
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// What to keep.
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+    /// How filters to give up are found and made superfluous
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Csgd)]
+    pub(crate) method: Method,
+    /// How to train.
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Learning rate
+    #[arg(long, value_name = "TAU", default_value_t = 0.03, value_parser = over_zero)]
+    pub(crate) lr: f64,
+    /// Centripetal strength eps, or auto
+    #[arg(long, value_name = "EPS", default_value = "auto")]
+    pub(crate) strength: Strength,
+    /// How filters are clustered: kmeans (alike ones together), even (neighbours) or imbalanced (one large cluster)
+    #[arg(long, value_name = "HOW", default_value = "kmeans")]
+    pub(crate) clustering: Clustering,
+    /// Whose filters decide in layers that share channels: the first layer's, or those of all side by side
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = PaceArg::Pacesetter)]
+    pub(crate) pace: PaceArg,
+    /// Which way fractions of a filter go: floor or ceil
+    #[arg(long, value_name = "WAY", default_value = "floor")]
+    pub(crate) rounding: Rounding,
+    /// Widths are multiples of N
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub(crate) round_to: usize,
+    /// Leave this layer (and those that share its channels) as wide as it is; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) freeze: Vec<String>,
+    /// Before the cut move filters onto their cluster's mean, and certify that step too
+    #[arg(long)]
+    pub(crate) snap: bool,
+    /// Print what happened to every layer
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Seed, resume, force.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Folder for the results [default: the folder of FILE]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How filters to give up are found and made superfluous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// Centripetal SGD.
+    Csgd,
+}
+
+/// [`Pace`] for the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PaceArg {
+    /// The first layer's, as in the paper.
+    Pacesetter,
+    /// Those of all, side by side.
+    Joint,
+}
+
+impl From<PaceArg> for Pace {
+    fn from(pace: PaceArg) -> Self {
+        match pace {
+            PaceArg::Pacesetter => Pace::Pacesetter,
+            PaceArg::Joint => Pace::Joint,
+        }
+    }
+}
+
+/// `--strength`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Strength {
+    /// From the forecast.
+    Auto,
+    /// As given.
+    Fixed(f64),
+}
+
+impl std::str::FromStr for Strength {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Strength::Auto);
+        }
+        over_zero(text).map(Strength::Fixed).map_err(|_| "expected auto or a number over 0".to_owned())
+    }
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    centripetal eval runs/lenet-embedded/slim.safetensors --data embedded\n  \
+    centripetal eval slim.safetensors --data cifar10:DIR --json")]
+pub(crate) struct EvalArgs {
+    /// The checkpoint
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[arg(long, value_name = "DATA", help = format!("The data set, of which the test images are used: {FORMS}"))]
+    pub(crate) data: String,
+    /// Test on the first N images only
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) test_limit: Option<usize>,
+    /// Images computed at once
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
+    pub(crate) batch: usize,
+    /// Seed of synthetic data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// `info`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    centripetal info resnet56 --couplings\n  \
+    centripetal info runs/lenet-embedded/slim.safetensors --batch 64\n  \
+    centripetal info lenet --input 1x28x28")]
+pub(crate) struct InfoArgs {
+    #[arg(value_name = "MODEL", help = format!("A checkpoint, or {}", NAMES.join(", ")))]
+    pub(crate) model: String,
+    /// State the memory that batches of N images take
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) batch: Option<usize>,
+    /// List which layers share channels, and who sets the pace
+    #[arg(long)]
+    pub(crate) couplings: bool,
+    /// Shape of an image for a zoo model
+    #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = shape)]
+    pub(crate) input: Shape,
+    /// Number of classes of a zoo model
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub(crate) classes: usize,
+    /// Factor on every width of a zoo model
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = over_zero)]
+    pub(crate) width: f64,
+    /// Residual shortcuts of a zoo model: projection or a
+    #[arg(long, value_name = "KIND", default_value = "projection")]
+    pub(crate) shortcut: Shortcut,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    centripetal import resnet20.safetensors --model resnet20 --out runs/resnet20\n  \
+    centripetal import weights.safetensors --model vgg16 --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616 --out runs/vgg\n\n\
+    From PyTorch: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
+    Names as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
+pub(crate) struct ImportArgs {
+    /// A state_dict in safetensors
+    #[arg(value_name = "WEIGHTS")]
+    pub(crate) weights: PathBuf,
+    #[arg(long, value_name = "MODEL", help = format!("Its architecture: {}", NAMES.join(", ")))]
+    pub(crate) model: String,
+    /// Factor on every layer's width
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = over_zero)]
+    pub(crate) width: f64,
+    /// Number of classes [default: from the last tensor]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) classes: Option<usize>,
+    /// Residual shortcuts: projection or a [default: from the tensors' names]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) shortcut: Option<Shortcut>,
+    /// Shape of an image [default: 32x32, channels from the first filters]
+    #[arg(long, value_name = "CxHxW", value_parser = shape)]
+    pub(crate) input: Option<Shape>,
+    /// Means that its images were normalised with, of the range 0 to 1 [default: .485,.456,.406 for three channels]
+    #[arg(
+        long,
+        value_name = "A,B,C",
+        value_delimiter = ',',
+        requires = "std",
+        allow_negative_numbers = true
+    )]
+    pub(crate) mean: Vec<f32>,
+    /// Standard deviations, likewise [default: .229,.224,.225 for three channels]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "mean")]
+    pub(crate) std: Vec<f32>,
+    /// Folder for base.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Overwrite another run in --out
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    centripetal export runs/lenet-embedded/slim.safetensors --safetensors weights.safetensors\n\n\
+    In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).")]
+pub(crate) struct ExportArgs {
+    /// The checkpoint
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write the tensors alone, by their PyTorch names
+    #[arg(long, value_name = "OUT")]
+    pub(crate) safetensors: PathBuf,
+    /// Overwrite OUT
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  centripetal report runs/lenet-embedded")]
+pub(crate) struct ReportArgs {
+    /// The folder of a run; DIR/report.html is written
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+fn number(text: &str, expected: &str, accept: impl Fn(f64) -> bool) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|&x: &f64| x.is_finite() && accept(x))
+        .ok_or_else(|| format!("expected {expected}"))
+}
+
+fn over_zero(text: &str) -> Result<f64, String> {
+    number(text, "a number over 0", |x| x > 0.0)
+}
+
+fn non_negative(text: &str) -> Result<f64, String> {
+    number(text, "a number of at least 0", |x| x >= 0.0)
+}
+
+fn momentum(text: &str) -> Result<f64, String> {
+    number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
+}
+
+fn keep_ratio(text: &str) -> centripetal::Result<Ratio> {
+    Ratio::parse("--keep", text)
+}
+
+fn keep_internal_ratio(text: &str) -> centripetal::Result<Ratio> {
+    Ratio::parse("--keep-internal", text)
+}
+
+fn shape(text: &str) -> Result<Shape, String> {
+    const LARGEST: usize = 4096;
+    let sides: Vec<usize> = text.split('x').map_while(|side| side.parse().ok()).collect();
+    match sides[..] {
+        [c, h, w]
+            if sides.iter().all(|side| (1..=LARGEST).contains(side)) && text.matches('x').count() == 2 =>
+        {
+            Ok(Shape::new(c, h, w))
+        }
+        _ => Err(format!("expected channels x height x width such as 3x32x32, none over {LARGEST}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_that_can_never_be_right_are_usage_errors() {
+        let base = ["centripetal", "prune", "f", "--data", "embedded"];
+        for bad in [
+            ["--keep", "9/8"],
+            ["--keep", "0"],
+            ["--strength", "-1"],
+            ["--strength", "strong"],
+            ["--momentum", "1"],
+            ["--epochs", "0"],
+            ["--lr", "NaN"],
+            ["--batch", "-3"],
+        ] {
+            let arguments = base.iter().chain(&bad);
+            assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");
+        }
+        let both = base.iter().chain(&["--keep", "1/2", "--keep-internal", "1/2"]);
+        assert!(Cli::try_parse_from(both).is_err(), "one rule for widths alone");
+        assert!(Cli::try_parse_from(["centripetal", "demo", "--epochs", "1"]).is_err());
+        assert!(Cli::try_parse_from(["centripetal"]).is_ok_and(|cli| cli.command.is_none()));
+    }
+
+    #[test]
+    fn shapes_are_read_whole() {
+        assert_eq!(shape("1x28x30"), Ok(Shape::new(1, 28, 30)));
+        for bad in ["28x28", "1x28x28x", "0x28x28", "1x28x28x1", "axbxc", "1x28x99999"] {
+            assert!(shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn augmentation_suits_the_data() {
+        let auto = |name, shape| Variation::Auto.augment(name, shape);
+        assert_eq!(auto("CIFAR-10", [3, 32, 32]), Augment::CIFAR);
+        assert_eq!(auto("MNIST", [1, 28, 28]), Augment::NONE);
+        assert_eq!(auto("Fashion-MNIST", [1, 28, 28]), Augment { pad: 0, flip: Flip::Horizontal });
+        assert_eq!(Variation::CropFlip.augment("MNIST", [1, 28, 28]).pad, 3);
+    }
+}

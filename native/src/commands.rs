@@ -1,0 +1,201 @@
+//! The commands, and what several of them need.
+
+mod demo;
+mod devices;
+mod eval;
+mod export;
+mod import;
+mod info;
+mod prune;
+mod report;
+mod train;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use centripetal::data::{Dataset, Subset};
+use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
+use centripetal::formats::Checkpoint;
+use centripetal::graph::Graph;
+use centripetal::models::{self, NAMES};
+use centripetal::{Error, ErrorKind, Result, Shape};
+use pollster::block_on;
+use serde_json::json;
+
+use crate::args::{Cli, Command, DataArgs};
+use crate::data::{self, Splits};
+use crate::normalized::normalized;
+use crate::progress::Console;
+use crate::{command_line, files};
+
+/// The files of a run.
+const BASE: &str = "base.safetensors";
+const WIDE: &str = "wide.safetensors";
+const SLIM: &str = "slim.safetensors";
+const REPORT: &str = "report.json";
+const FILTERS: &str = "filters.png";
+const PAGE: &str = "report.html";
+
+/// How a command ended.
+pub(crate) enum Outcome<T> {
+    /// As it should.
+    Done(T),
+    /// By the user, with a checkpoint written.
+    Interrupted,
+}
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// Those of the command.
+pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
+    let scene = Scene { console: Console::new(&cli.common), choice: cli.common.device };
+    match cli.command {
+        None => demo::run(&scene, &crate::args::DemoArgs::default()),
+        Some(Command::Demo(args)) => demo::run(&scene, &args),
+        Some(Command::Train(args)) => train::run(&scene, &args),
+        Some(Command::Prune(args)) => prune::run(&scene, &args),
+        Some(Command::Eval(args)) => eval::run(&scene, &args).map(Outcome::Done),
+        Some(Command::Info(args)) => info::run(&scene, &args).map(Outcome::Done),
+        Some(Command::Import(args)) => import::run(&scene, &args).map(Outcome::Done),
+        Some(Command::Export(args)) => export::run(&scene, &args).map(Outcome::Done),
+        Some(Command::Devices) => devices::run(&scene).map(Outcome::Done),
+        Some(Command::Report(args)) => report::run(&scene, &args).map(Outcome::Done),
+    }
+}
+
+/// Where a command speaks and computes.
+struct Scene {
+    console: Console,
+    choice: DeviceChoice,
+}
+
+impl Scene {
+    /// Opens the device and says which and why.
+    fn open_device(&self) -> Result<Arc<Device>> {
+        let device = block_on(Device::open(self.choice))?;
+        self.console.device(device.info());
+        Ok(Arc::new(device))
+    }
+
+    /// Opens training and test images, limited as asked. For a network that exists, named for messages, they must fit
+    /// it, and are normalised as it was trained with.
+    fn open_data(&self, args: &DataArgs, seed: u64, network: Option<(&str, &Checkpoint)>) -> Result<Splits> {
+        let mut splits = data::open(&args.data, seed)?;
+        for note in &splits.notes {
+            self.console.note(note);
+        }
+        if let Some((name, checkpoint)) = network {
+            check_fit(&self.console, name, &checkpoint.model.graph, splits.train.as_ref())?;
+        }
+        let normalization = network.and_then(|(_, checkpoint)| checkpoint.provenance.normalization.as_ref());
+        for (side, limit) in [(&mut splits.train, args.train_limit), (&mut splits.test, args.test_limit)] {
+            if let Some(limit) = limit {
+                *side = Arc::new(Subset::first(Arc::clone(side), limit)?);
+            }
+            if let Some(normalization) = normalization {
+                *side = normalized(Arc::clone(side), normalization)?;
+            }
+        }
+        Ok(splits)
+    }
+
+    /// Tells of an interruption at `step`, with the checkpoint `path` written.
+    fn interrupted(&self, path: &Path, step: u64, total: u64, next: &str) -> Result<()> {
+        let path = path.display().to_string();
+        let text =
+            format!("interrupted after step {step} of {total}; {path} is written. To go on:\n  {next}");
+        let document = json!({
+            "interrupted": true, "step": step, "steps": total, "checkpoint": path, "resume": next,
+        });
+        self.console.result(&text, &document)
+    }
+}
+
+/// Images in a batch of an evaluation and of the latency measurement, of `images` in all.
+fn test_batch(device: &DeviceInfo, images: usize) -> usize {
+    let most = match device.kind {
+        DeviceKind::Cpu | DeviceKind::SoftwareGpu => 32,
+        DeviceKind::Gpu => 256,
+    };
+    most.min(images)
+}
+
+/// Checks that `graph` takes the images of `data` and has a logit for every class.
+fn check_fit(console: &Console, name: &str, graph: &Graph, data: &dyn Dataset) -> Result<()> {
+    let [c, h, w] = data.shape();
+    let doing = || format!("using {name} on {}", data.name());
+    let images = Shape::new(c, h, w);
+    if graph.input != images {
+        return Err(Error::new(ErrorKind::Shape, doing())
+            .expected(format!("images of {}, which the network takes", graph.input))
+            .found(images)
+            .next("Is this the data that the network was trained on?"));
+    }
+    let (classes, needed) = (graph.classes()?, data.classes().len());
+    if classes < needed {
+        return Err(Error::new(ErrorKind::Shape, doing())
+            .expected(format!("at most {classes} classes, which the network knows"))
+            .found(needed)
+            .next("Is this the data that the network was trained on?"));
+    }
+    if classes > needed {
+        console.warn(&format!("{name} knows {classes} classes, {} has {needed}", data.name()));
+    }
+    Ok(())
+}
+
+/// A model named on the command line.
+enum Named {
+    /// An architecture.
+    Zoo(String),
+    /// A checkpoint.
+    File(Box<Checkpoint>),
+}
+
+/// Tells a zoo name from a file.
+fn named(model: &str) -> Result<Named> {
+    if NAMES.contains(&model) {
+        return Ok(Named::Zoo(model.to_owned()));
+    }
+    let path = Path::new(model);
+    if !path.exists() {
+        return Err(Error::new(ErrorKind::Argument, "choosing a model")
+            .expected(format!("{} or the path of a checkpoint", NAMES.join(", ")))
+            .found(format!("{model}, which is no file either")));
+    }
+    files::checkpoint(path).map(|checkpoint| Named::File(Box::new(checkpoint)))
+}
+
+/// Builds a zoo model.
+fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models::Shortcut) -> Result<Graph> {
+    models::build(name, &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) })
+}
+
+/// Whether `file` in `dir` may be written by a new run.
+fn refuse_overwriting(dir: &Path, file: &str) -> Result<()> {
+    let path = dir.join(file);
+    if !path.exists() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Io, format!("writing to {}", dir.display()))
+        .expected("a folder without another run")
+        .found(path.display())
+        .next("Go on with it by --resume, overwrite it by --force, or name another folder with --out"))
+}
+
+/// Removes what an earlier run left in `dir` and this one makes anew.
+fn remove_stale(dir: &Path, names: &[&str]) -> Result<()> {
+    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
+        std::fs::remove_file(&path).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("removing {} of the run before", path.display())).found(error)
+        })?;
+    }
+    Ok(())
+}
+
+/// A command that the user can type, for `next` lines.
+fn command(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| command_line::quoted(word)).collect();
+    format!("centripetal {}", quoted.join(" "))
+}

@@ -1,0 +1,94 @@
+//! `demo`: the whole method on embedded data, explained as it goes.
+
+use std::path::Path;
+use std::time::Instant;
+
+use centripetal::{Error, ErrorKind, Result};
+use clap::Parser;
+use serde_json::json;
+
+use super::{BASE, Outcome, REPORT, SLIM, Scene, WIDE, command, prune, train};
+use crate::args::{Cli, Command, DemoArgs};
+use crate::progress::{duration, to_json};
+use crate::{command_line, files};
+
+/// Tuned so that two CPU cores need one to two minutes.
+const TRAIN: &[&str] =
+    &["--width", "2", "--epochs", "12", "--batch", "50", "--lr", "0.05", "--weight-decay", "5e-4"];
+const PRUNE: &[&str] =
+    &["--keep", "5/8", "--epochs", "12", "--batch", "50", "--lr", "0.03", "--weight-decay", "5e-4"];
+
+/// The file by which a demo's folder is known.
+const MARK: &str = ".centripetal-demo";
+
+pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
+    let console = &scene.console;
+    let started = Instant::now();
+    claim_folder(&args.out)?;
+    let out = args.out.display().to_string();
+    let seed = args.seed.to_string();
+    let shared = ["--data", "embedded", "--seed", &seed, "--out", &out, "--force"];
+    let base = args.out.join(BASE).display().to_string();
+    let training = [&["train", "lenet"], TRAIN, &shared].concat();
+    let pruning = [&["prune", &base], PRUNE, &shared].concat();
+
+    console.note(
+        "1. Train. A small network learns 5,000 images of clothes (part of Fashion-MNIST) by ordinary SGD.",
+    );
+    console.note(&format!("   $ {}", command(&training)));
+    let Command::Train(train_args) = parsed(&training) else { unreachable!("it is a train command") };
+    let again = command_line::current();
+    if let Outcome::Interrupted = train::train(scene, &train_args, &again)? {
+        return Ok(Outcome::Interrupted);
+    }
+    console.note(
+        "2. Cluster and collapse. The filters of each layer are clustered to 5/8 of their number, and centripetal SGD \
+         pulls those of a cluster together, while training goes on, until they are identical: the deviation falls to \
+         nothing.\n\
+         3. Cut. All but one of a cluster go; the next layer's inputs are summed. Then the certificate compares both \
+         networks on 1,000 test images.",
+    );
+    console.note(&format!("   $ {}", command(&pruning)));
+    let Command::Prune(prune_args) = parsed(&pruning) else { unreachable!("it is a prune command") };
+    let Outcome::Done(mut report) = prune::prune(scene, &prune_args, &again)? else {
+        return Ok(Outcome::Interrupted);
+    };
+    report["phase"] = json!("demo");
+    report["command"] = json!(command_line::current());
+    report["seconds"] = json!(started.elapsed().as_secs_f64());
+    files::write(&args.out.join(REPORT), to_json(&report)?.as_bytes())?;
+
+    let text = format!(
+        "{}\n{} in {}: {BASE}, {WIDE}, {SLIM}, {REPORT}. What to try next:\n  {}\n  {}\n  {}",
+        prune::summary(&report),
+        out,
+        duration(started.elapsed().as_secs_f64()),
+        command(&["report", &out]),
+        command(&["prune", &base, "--data", "embedded", "--keep", "1/2", "--out", "runs/half"]),
+        command(&["info", &args.out.join(SLIM).display().to_string(), "--couplings"]),
+    );
+    console.result(&text, &report)?;
+    Ok(Outcome::Done(()))
+}
+
+/// The command that the demo shows, so that what is shown is what runs.
+fn parsed(words: &[&str]) -> Command {
+    match Cli::try_parse_from(std::iter::once("centripetal").chain(words.iter().copied())) {
+        Ok(Cli { command: Some(command), .. }) => command,
+        other => panic!("the demo's command is a command: {other:?}"),
+    }
+}
+
+/// Takes the folder `out` for a demo, which overwrites what an earlier demo left, and nothing else.
+fn claim_folder(out: &Path) -> Result<()> {
+    let names = std::fs::read_dir(out).map_or(0, |entries| entries.count());
+    let mark = out.join(MARK);
+    if names > 0 && !mark.exists() {
+        return Err(Error::new(ErrorKind::Io, format!("writing the demo to {}", out.display()))
+            .expected("an empty folder or that of an earlier demo")
+            .found(format!("{names} other files"))
+            .next("Name another folder with --out"));
+    }
+    files::prepare_folder(out)?;
+    files::write(&mark, b"The demo of centripetal may overwrite this folder.\n")
+}

@@ -1,0 +1,42 @@
+//! `eval`: accuracy and loss of a checkpoint.
+
+use std::sync::Arc;
+
+use centripetal::Result;
+use centripetal::data::Loader;
+use centripetal::train::{Answers, evaluate};
+use pollster::block_on;
+use serde_json::json;
+
+use super::Scene;
+use crate::args::{DataArgs, EvalArgs};
+use crate::files;
+use crate::progress::{grouped, percent};
+
+pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
+    let name = args.file.display().to_string();
+    let checkpoint = files::checkpoint(&args.file)?;
+    let data = DataArgs { data: args.data.clone(), train_limit: None, test_limit: args.test_limit };
+    let test = scene.open_data(&data, args.seed, Some((&name, &checkpoint)))?.test;
+    let device = scene.open_device()?;
+    let loader = Loader::evaluation(Arc::clone(&test), args.batch.min(test.len()))?;
+    let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?;
+    let text = format!(
+        "accuracy {} ({} of {})   loss {:.4}",
+        percent(evaluation.accuracy()),
+        grouped(evaluation.correct),
+        grouped(evaluation.samples),
+        evaluation.loss
+    );
+    let document = json!({
+        "file": name,
+        "data": test.name(),
+        "accuracy": evaluation.accuracy(),
+        "loss": evaluation.loss,
+        "correct": evaluation.correct,
+        "samples": evaluation.samples,
+        "stage": checkpoint.provenance.stage,
+        "device": device.info(),
+    });
+    scene.console.result(&text, &document)
+}

@@ -1,0 +1,137 @@
+//! `import`: a PyTorch state_dict becomes a checkpoint.
+
+use centripetal::data::Normalization;
+use centripetal::formats::{Checkpoint, Provenance, Stage, state_dict};
+use centripetal::model::Tensors;
+use centripetal::models::Shortcut;
+use centripetal::{Error, ErrorKind, Result, Shape};
+use serde_json::json;
+
+use super::{BASE, REPORT, SLIM, Scene, WIDE, build, command, refuse_overwriting, remove_stale};
+use crate::args::ImportArgs;
+use crate::files;
+use crate::progress::{grouped, scaled};
+
+/// Side of the images of the data sets that the zoo is made for.
+const SIDE: usize = 32;
+
+pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
+    let name = args.weights.display().to_string();
+    let contents = state_dict::read(&name, &files::read(&args.weights)?)?;
+    let guess = Guess::from(&contents.tensors);
+    let missing = |what: &str| {
+        Error::new(ErrorKind::Checkpoint, format!("importing {name}"))
+            .expected(format!("tensors that tell {what}"))
+            .found(format!("{} tensors that do not", contents.tensors.len()))
+            .next("Say it by --input or --classes, if these are the weights of the model")
+    };
+    let input = match args.input {
+        Some(input) => input,
+        None => Shape::new(guess.channels.ok_or_else(|| missing("the channels of images"))?, SIDE, SIDE),
+    };
+    let classes = match args.classes.or(guess.classes) {
+        Some(classes) => classes,
+        None => return Err(missing("the number of classes")),
+    };
+    let shortcut = args.shortcut.unwrap_or(guess.shortcut);
+    let graph = build(&args.model, input, classes, args.width, shortcut)?;
+    let model = state_dict::import(&name, contents.tensors, graph)?;
+    let normalization = normalization(args, input.c)?;
+
+    if !args.force {
+        refuse_overwriting(&args.out, BASE)?;
+    }
+    files::prepare_folder(&args.out)?;
+    remove_stale(&args.out, &[WIDE, SLIM, REPORT])?;
+    let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
+    let checkpoint = Checkpoint {
+        model,
+        provenance: Provenance {
+            stage: Stage::Imported,
+            seed: 0,
+            classes: Vec::new(),
+            normalization: normalization.clone(),
+            data: String::new(),
+        },
+        clusters: None,
+        training: None,
+    };
+    let path = args.out.join(BASE);
+    files::write(&path, &checkpoint.to_bytes()?)?;
+    let path = path.display().to_string();
+    let normalised = match &normalization {
+        Some(Normalization { mean, std }) => {
+            format!("images normalised with mean {mean:?} and deviation {std:?}")
+        }
+        None => "images normalised as their data set says".to_owned(),
+    };
+    let text = format!(
+        "{} for images of {input}, {classes} classes: {} MACs, {} parameters; {normalised}\n{path} is written. To test it:\n  {}",
+        args.model,
+        scaled(macs),
+        grouped(parameters),
+        command(&["eval", &path, "--data", "DATA"]),
+    );
+    let document = json!({
+        "file": path,
+        "model": args.model,
+        "input": [input.c, input.h, input.w],
+        "classes": classes,
+        "shortcut": shortcut,
+        "macs": macs,
+        "params": parameters,
+        "normalization": normalization,
+    });
+    scene.console.result(&text, &document)
+}
+
+/// What the tensors tell of the architecture.
+struct Guess {
+    channels: Option<usize>,
+    classes: Option<usize>,
+    shortcut: Shortcut,
+}
+
+impl Guess {
+    /// Images have the channels of the filters that see fewest; the classes are the rows of the last linear layer (by
+    /// name: `linear`, `fc`, `classifier.6`).
+    fn from(tensors: &Tensors) -> Self {
+        let filters = tensors.values().filter(|tensor| tensor.dims.len() == 4);
+        let linear =
+            tensors.iter().filter(|(name, tensor)| tensor.dims.len() == 2 && name.ends_with(".weight"));
+        let index = |name: &str| -> usize {
+            name.trim_end_matches(".weight")
+                .rsplit('.')
+                .next()
+                .and_then(|part| part.parse().ok())
+                .unwrap_or(0)
+        };
+        Guess {
+            channels: filters.map(|tensor| tensor.dims[1]).min(),
+            classes: linear.max_by_key(|(name, _)| index(name)).map(|(_, tensor)| tensor.dims[0]),
+            shortcut: if tensors.keys().any(|name| name.contains("shortcut")) {
+                Shortcut::Projection
+            } else {
+                Shortcut::A
+            },
+        }
+    }
+}
+
+/// What images are normalised with: as asked, or as the public CIFAR networks for three channels.
+fn normalization(args: &ImportArgs, channels: usize) -> Result<Option<Normalization>> {
+    if args.mean.is_empty() {
+        let usual = Normalization { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };
+        return Ok((channels == 3).then_some(usual));
+    }
+    let usable = args.mean.len() == channels
+        && args.std.len() == channels
+        && args.mean.iter().all(|x| x.is_finite())
+        && args.std.iter().all(|x| x.is_finite() && *x > 0.0);
+    if !usable {
+        return Err(Error::new(ErrorKind::Argument, "reading --mean and --std")
+            .expected(format!("{channels} numbers each, the deviations over 0"))
+            .found(format!("{:?} and {:?}", args.mean, args.std)));
+    }
+    Ok(Some(Normalization { mean: args.mean.clone(), std: args.std.clone() }))
+}

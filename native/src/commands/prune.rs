@@ -1,0 +1,472 @@
+//! `prune`: cluster, C-SGD, cut, certificate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use centripetal::data::Loader;
+use centripetal::formats::{Checkpoint, Provenance, Stage};
+use centripetal::graph::Coupling;
+use centripetal::model::Model;
+use centripetal::optim::forecast::{self, AUTO_TARGET, Forecast, LOSSLESS, Verdict};
+use centripetal::optim::{Schedule, SgdConfig};
+use centripetal::prune::cluster::within_deviation;
+use centripetal::prune::width::{Ratio, WidthRule};
+use centripetal::prune::{ClusterPlan, Clusters, Stages, certify, surgery};
+use centripetal::train::{Answers, Centripetal, TrainConfig, Trainer, evaluate};
+use centripetal::{Error, ErrorKind, Result};
+use pollster::block_on;
+use serde_json::{Value, json};
+
+use super::{
+    BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
+    test_batch,
+};
+use crate::args::{Keep, PruneArgs, Strength};
+use crate::metrics::{Log, Phase};
+use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
+use crate::run::{self, Collapse, Ended, Identity, Run};
+use crate::{command_line, files, filters};
+
+/// What `--keep` is when no rule is given.
+fn default_keep() -> Result<Ratio> {
+    Ratio::new(5, 8)
+}
+
+pub(super) fn run(scene: &Scene, args: &PruneArgs) -> Result<Outcome<()>> {
+    let Outcome::Done(report) = prune(scene, args, &command_line::to_resume())? else {
+        return Ok(Outcome::Interrupted);
+    };
+    let out = folder(args);
+    let slim = out.join(SLIM).display().to_string();
+    let mut text = summary(&report);
+    if args.verbose {
+        text += &format!("\n{}", layers(&report));
+    }
+    text += &format!(
+        "\n{slim} is written. To look closer:\n  {}\n  {}",
+        command(&["report", &out.display().to_string()]),
+        command(&["eval", &slim, "--data", &args.data.data]),
+    );
+    scene.console.result(&text, &report)?;
+    Ok(Outcome::Done(()))
+}
+
+/// Prunes as `args` say and writes the run's files; `resume` is the command that goes on after an interruption.
+pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
+    let console = &scene.console;
+    let started = Instant::now();
+    let seed = args.run.seed;
+    let name = args.file.display().to_string();
+    let base_bytes = files::read(&args.file)?;
+    let base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
+    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
+    let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch());
+    schedule.validate()?;
+
+    let rule = width_rule(&args.keep)?;
+    let coupling = Coupling::derive(&base.model.graph, &args.freeze)?;
+    let plan = ClusterPlan {
+        widths: rule,
+        rounding: args.rounding,
+        round_to: args.round_to,
+        clustering: args.clustering,
+        pace: args.pace.into(),
+        frozen: args.freeze.clone(),
+        seed,
+    };
+    let clusters = Clusters::find(&base.model, &coupling, &plan)?;
+    if clusters.is_empty() {
+        return Err(Error::new(ErrorKind::Argument, format!("pruning {name}"))
+            .expected("at least one layer that becomes narrower")
+            .found("all of them keep their width")
+            .next("Keep less, or freeze fewer layers"));
+    }
+    let sgd = args.recipe.sgd();
+    let (strength, outlook) = strength(scene, args.strength, &schedule, &sgd)?;
+    let config = TrainConfig {
+        batch: args.recipe.batch,
+        schedule,
+        sgd,
+        centripetal: Some(Centripetal { clusters: clusters.clone(), strength }),
+    };
+    let provenance = Provenance {
+        stage: Stage::Wide,
+        seed,
+        classes: splits.train.classes().to_vec(),
+        normalization: Some(splits.train.normalization().clone()),
+        data: splits.train.name().to_owned(),
+    };
+
+    let out = folder(args);
+    let paths = Paths::new(&out);
+    paths.spare_input(&args.file)?;
+    let resumed = args.run.resume && paths.wide.exists();
+    if !args.run.resume && !args.run.force {
+        refuse_overwriting(&out, WIDE)?;
+        refuse_overwriting(&out, SLIM)?;
+        if !same_file(&args.file, &paths.base) {
+            refuse_overwriting(&out, BASE)?;
+        }
+    }
+    files::prepare_folder(&out)?;
+    let (model, momentum) = if resumed {
+        let mut checkpoint = files::checkpoint(&paths.wide)?;
+        let graph = &base.model.graph;
+        let identity = Identity { graph, config: &config, augment, provenance: &provenance };
+        let training = run::resume(&paths.wide, &mut checkpoint, &identity)?;
+        console.note(&format!(
+            "going on with {} after step {} of {}",
+            paths.wide.display(),
+            training.step,
+            config.schedule.total_steps
+        ));
+        (checkpoint.model, Some((training.momentum, training.step)))
+    } else {
+        if args.run.resume {
+            console.note(&format!("{} is not there yet: beginning the run", paths.wide.display()));
+        }
+        (base.model.clone(), None)
+    };
+    let device = scene.open_device()?;
+    let base_training = training_report(&out);
+    if !resumed {
+        remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE])?;
+    }
+    if !same_file(&args.file, &paths.base) {
+        files::write(&paths.base, &base_bytes)?;
+    }
+
+    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
+    let groups = groups(&base.model, &coupling, &clusters);
+    console.note(&format!(
+        "{}: test accuracy {} before; {} of {} groups of layers become narrower; strength {strength:.3e}",
+        base.model.graph.name,
+        percent(before.accuracy()),
+        groups.iter().filter(|group| group["width_after"] != group["width_before"]).count(),
+        groups.len(),
+    ));
+
+    let total = config.schedule.total_steps;
+    let collapse = Collapse { start: chi(&base.model, &clusters), forecast: outlook.forecast.clone() };
+    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
+    if let Some((momentum, step)) = &momentum {
+        trainer.resume(momentum, *step)?;
+    }
+    let log = Log::open(&out, Phase::Csgd, trainer.steps())?;
+    let ended = Run {
+        console,
+        phase: Phase::Csgd,
+        train,
+        test: &test,
+        augment,
+        provenance: provenance.clone(),
+        clusters: Some(clusters.clone()),
+        path: paths.wide.clone(),
+        log,
+        collapse: Some(collapse),
+    }
+    .go(&mut trainer)?;
+    let (wide, seconds) = match ended {
+        Ended::Interrupted { step } => {
+            scene.interrupted(&paths.wide, step, total, resume)?;
+            return Ok(Outcome::Interrupted);
+        }
+        Ended::Finished { model, seconds, .. } => (model, seconds),
+    };
+    let config = trainer.config().clone();
+    drop(trainer);
+
+    console.note("cutting and certifying");
+    let snapped = args.snap.then(|| surgery::snap(&wide, &clusters));
+    let slim = surgery::cut(snapped.as_ref().unwrap_or(&wide), &clusters)?;
+    let checkpoint = Checkpoint {
+        model: slim,
+        provenance: Provenance { stage: Stage::Slim, ..provenance },
+        clusters: None,
+        training: None,
+    };
+    files::write(&paths.slim, &checkpoint.to_bytes()?)?;
+    files::write(&out.join(FILTERS), &filters::sheet(&base.model, &wide, &clusters)?)?;
+    let slim = checkpoint.model;
+    let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
+    let clock = || started.elapsed().as_secs_f64();
+    let certificate = block_on(certify(&device, stages, &clusters, &test, &clock))?;
+    if !certificate.is_lossless() {
+        console.warn(&format!(
+            "the cut changed {} of {} answers; a longer run, a higher --strength or --snap helps",
+            certificate.cut.samples - certificate.cut.argmax_agreement,
+            certificate.cut.samples
+        ));
+    }
+
+    let trained = certificate.snap.as_ref().unwrap_or(&certificate.cut);
+    let report = json!({
+        "phase": "prune",
+        "command": command_line::current(),
+        "base_accuracy": before.accuracy(),
+        "base_loss": before.loss,
+        "wide_accuracy": trained.accuracy_before,
+        "wide_loss": trained.loss_before,
+        "slim_accuracy": certificate.cut.accuracy_after,
+        "slim_loss": certificate.cut.loss_after,
+        "argmax_agreement": certificate.cut.argmax_agreement,
+        "samples": certificate.cut.samples,
+        "max_abs_logit_diff": certificate.cut.max_abs_logit_diff,
+        "max_rel_logit_diff": certificate.cut.max_rel_logit_diff,
+        "macs_before": certificate.macs_before,
+        "macs_after": certificate.macs_after,
+        "params_before": certificate.params_before,
+        "params_after": certificate.params_after,
+        "bytes_before": certificate.bytes_before,
+        "bytes_after": certificate.bytes_after,
+        "latency_before_ms": certificate.latency_before_ms,
+        "latency_after_ms": certificate.latency_after_ms,
+        "latency_batch": certificate.latency_batch,
+        "lossless": certificate.is_lossless(),
+        "device": device.info(),
+        "seed": seed,
+        "layers": certificate.layers,
+        "groups": groups,
+        "model": base.model.graph.name,
+        "data": splits.train.name(),
+        "classes": splits.train.classes(),
+        "cluster_plan": plan,
+        "strength": strength,
+        "forecast": outlook.to_json(),
+        "epochs": args.recipe.epochs,
+        "config": {
+            "batch": config.batch,
+            "schedule": config.schedule,
+            "sgd": config.sgd,
+            "augment": augment,
+        },
+        "training_seconds": seconds,
+        "seconds": started.elapsed().as_secs_f64(),
+        "certificate": certificate,
+        "training": base_training,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
+    Ok(Outcome::Done(report))
+}
+
+/// The files that a pruning run writes.
+struct Paths {
+    base: PathBuf,
+    wide: PathBuf,
+    slim: PathBuf,
+}
+
+impl Paths {
+    fn new(out: &Path) -> Self {
+        Paths { base: out.join(BASE), wide: out.join(WIDE), slim: out.join(SLIM) }
+    }
+
+    /// A slim network can be pruned again, but not over itself.
+    fn spare_input(&self, input: &Path) -> Result<()> {
+        if [&self.wide, &self.slim].iter().any(|path| same_file(input, path)) {
+            return Err(Error::new(ErrorKind::Argument, format!("pruning {}", input.display()))
+                .expected("a folder in which this file is not overwritten")
+                .found("its own")
+                .next("Name another folder with --out"));
+        }
+        Ok(())
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// `--out`, or the folder of the file.
+fn folder(args: &PruneArgs) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| {
+        let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new(".")).to_owned()
+    })
+}
+
+fn width_rule(keep: &Keep) -> Result<WidthRule> {
+    match (keep.keep, keep.keep_internal, &keep.widths) {
+        (Some(ratio), ..) => Ok(WidthRule::All(ratio)),
+        (_, Some(ratio), _) => Ok(WidthRule::Internal(ratio)),
+        (.., Some(path)) => {
+            let name = path.display().to_string();
+            let text = String::from_utf8(files::read(path)?).map_err(|_| {
+                Error::new(ErrorKind::Format, format!("reading the widths in {name}"))
+                    .expected("UTF-8 text")
+                    .found("other bytes")
+            })?;
+            WidthRule::parse_file(&name, &text)
+        }
+        (None, None, None) => default_keep().map(WidthRule::All),
+    }
+}
+
+/// What the forecast says.
+struct Outlook {
+    forecast: Forecast,
+    verdict: Verdict,
+}
+
+impl Outlook {
+    fn to_json(&self) -> Value {
+        json!({
+            "log_shrink": self.forecast.log_shrink,
+            "curve": self.forecast.curve,
+            "stability": self.forecast.stability,
+            "verdict": self.verdict,
+            "lossless_from": LOSSLESS,
+        })
+    }
+}
+
+/// The strength, and a warning before training if one set by hand will not make filters identical. The forecast is that
+/// of gamma and beta, which weight decay does not help.
+fn strength(scene: &Scene, wanted: Strength, schedule: &Schedule, sgd: &SgdConfig) -> Result<(f64, Outlook)> {
+    let (momentum, direction) = (sgd.momentum, sgd.direction);
+    let strength = match wanted {
+        Strength::Fixed(strength) => strength,
+        Strength::Auto => forecast::auto_strength(schedule, momentum, direction, 0.0, AUTO_TARGET)?,
+    };
+    let (forecast, verdict) = forecast::assess(schedule, momentum, direction, strength, 0.0, LOSSLESS)?;
+    let shrink = (-forecast.log_shrink).max(0.0);
+    let advice = match verdict {
+        Verdict::Enough => None,
+        Verdict::Insufficient { needed } => Some(format!("--strength {needed:.3e} would do")),
+        Verdict::TooShort { steps } => {
+            Some(format!("no strength does in {} steps, about {steps} are needed", schedule.total_steps))
+        }
+        Verdict::Unstable { limit } => Some(format!("differences grow; stay below --strength {limit:.3e}")),
+    };
+    if let Some(advice) = advice {
+        scene.console.warn(&format!(
+            "with --strength {strength} filters will not become identical (differences shrink by e^{shrink:.1}, \
+             {LOSSLESS} is needed), so the cut will lose something: {advice}"
+        ));
+    }
+    Ok((strength, Outlook { forecast, verdict }))
+}
+
+/// The deviation of a whole model: what [`Trainer::deviation`] sums.
+fn chi(model: &Model, clusters: &Clusters) -> f64 {
+    let tensors = model.graph.parameters().into_iter().filter_map(|(node, name, _)| {
+        let tensor = model.tensors.get(&name)?;
+        let row_len = tensor.data.len() / tensor.dims[0].max(1);
+        Some(within_deviation(&tensor.data, row_len, clusters.of_node(node)?).chi)
+    });
+    tensors.sum()
+}
+
+/// The groups of coupled layers that can be pruned, with their widths.
+fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) -> Vec<Value> {
+    let name = |node: usize| model.graph.nodes[node].name.clone();
+    let describe = |(_, group): (usize, &centripetal::graph::Group)| {
+        let pacesetter = group.pacesetter?;
+        let followers: Vec<String> =
+            group.producers.iter().copied().filter(|&node| node != pacesetter).map(name).collect();
+        // Other groups may have further channels of the same node: only this group's classes are counted.
+        let after = clusters.of_node(pacesetter).map_or(group.width(), |partition| {
+            let owner = partition.cluster_of();
+            let kept: std::collections::BTreeSet<usize> = group
+                .rows_of(pacesetter)
+                .iter()
+                .filter_map(|rows| rows.first())
+                .map(|&row| owner[row])
+                .collect();
+            kept.len()
+        });
+        Some(json!({
+            "pacesetter": name(pacesetter),
+            "followers": followers,
+            "width_before": group.width(),
+            "width_after": after,
+        }))
+    };
+    coupling.prunable().filter_map(describe).collect()
+}
+
+/// The report of the base training in the same folder, to be kept inside the new one.
+fn training_report(out: &Path) -> Option<Value> {
+    let report: Value = serde_json::from_slice(&files::read(&out.join(REPORT)).ok()?).ok()?;
+    match report["phase"].as_str() {
+        Some("train") => Some(report),
+        _ => report.get("training").filter(|training| training.is_object()).cloned(),
+    }
+}
+
+/// What the cut changed, as text.
+pub(super) fn summary(report: &Value) -> String {
+    let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+    let whole = |name: &str| report[name].as_u64().unwrap_or(0);
+    let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<String>>();
+    let accuracy = |name: &str| percent(number(name));
+    let loss = |name: &str| format!("{:.4}", number(name));
+    let answers = table(&[
+        cells(&["", "base", "after C-SGD", "after the cut"]),
+        cells(&[
+            "accuracy",
+            &accuracy("base_accuracy"),
+            &accuracy("wide_accuracy"),
+            &accuracy("slim_accuracy"),
+        ]),
+        cells(&["loss", &loss("base_loss"), &loss("wide_loss"), &loss("slim_loss")]),
+    ]);
+    let saving = |before: f64, after: f64| format!("-{:.1} %", 100.0 * (1.0 - after / before.max(1.0)));
+    let row = |label: &str, show: fn(u64) -> String, before: &str, after: &str| {
+        let change = saving(whole(before) as f64, whole(after) as f64);
+        cells(&[label, &show(whole(before)), &show(whole(after)), &change])
+    };
+    let (before, after) = (number("latency_before_ms"), number("latency_after_ms"));
+    let cost = table(&[
+        cells(&["", "before", "after", ""]),
+        row("MACs an image", scaled, "macs_before", "macs_after"),
+        row("parameters", grouped, "params_before", "params_after"),
+        row("size", bytes, "bytes_before", "bytes_after"),
+        cells(&[
+            "ms an image",
+            &format!("{before:.4}"),
+            &format!("{after:.4}"),
+            &format!("{:.2}x as fast", before / after),
+        ]),
+    ]);
+    format!(
+        "{answers}\nequal answers before and after the cut: {} of {}; largest difference of a logit: {:.1e}\n\n{cost}",
+        grouped(whole("argmax_agreement")),
+        grouped(whole("samples")),
+        number("max_abs_logit_diff"),
+    )
+}
+
+/// Layer by layer, as text.
+fn layers(report: &Value) -> String {
+    let Ok(layers) = serde_json::from_value::<Vec<Value>>(report["layers"].clone()) else {
+        return String::new();
+    };
+    let header = ["layer", "", "width", "MACs", "chi kernel", "gamma", "beta", "mean", "variance"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for layer in layers {
+        let text = |name: &str| layer[name].as_str().unwrap_or_default().to_owned();
+        let pair = |before: &str, after: &str| {
+            let show = |name: &str| scaled(layer[name].as_u64().unwrap_or(0));
+            format!("{} -> {}", show(before), show(after))
+        };
+        let chi = |name: &str| layer[name].as_f64().map_or(String::new(), |chi| format!("{chi:.0e}"));
+        rows.push(vec![
+            text("name"),
+            text("op"),
+            pair("width_before", "width_after"),
+            pair("macs_before", "macs_after"),
+            chi("deviation_kernel"),
+            chi("deviation_gamma"),
+            chi("deviation_beta"),
+            chi("deviation_mean"),
+            chi("deviation_variance"),
+        ]);
+    }
+    table(&rows)
+}

@@ -1,0 +1,190 @@
+//! `train`: base training by SGD.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use centripetal::data::Loader;
+use centripetal::formats::{Provenance, Stage};
+use centripetal::model::Model;
+use centripetal::train::{TrainConfig, Trainer};
+use centripetal::{Error, ErrorKind, Result, Shape};
+use serde_json::{Value, json};
+
+use super::{
+    BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
+    refuse_overwriting, remove_stale, test_batch,
+};
+use crate::args::TrainArgs;
+use crate::metrics::{self, Log, Phase};
+use crate::progress::{duration, grouped, percent, scaled, to_json};
+use crate::run::{self, Ended, Identity, Run};
+use crate::{command_line, files};
+
+pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
+    let out = folder(args);
+    let Outcome::Done(report) = train(scene, args, &command_line::to_resume())? else {
+        return Ok(Outcome::Interrupted);
+    };
+    let accuracy = percent(report["base_accuracy"].as_f64().unwrap_or(0.0));
+    let base = out.join(BASE).display().to_string();
+    let text = format!(
+        "test accuracy {accuracy} after {} epochs, {}\n{base} is written. To prune it:\n  {}",
+        args.recipe.epochs,
+        duration(report["seconds"].as_f64().unwrap_or(0.0)),
+        command(&["prune", &base, "--data", &args.data.data, "--keep", "5/8"]),
+    );
+    scene.console.result(&text, &report)?;
+    Ok(Outcome::Done(()))
+}
+
+/// Trains as `args` say and writes the run's files; `resume` is the command that goes on after an interruption.
+pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Outcome<Value>> {
+    let console = &scene.console;
+    let seed = args.run.seed;
+    let named = named(&args.model)?;
+    let stored = match &named {
+        Named::File(checkpoint) => Some((args.model.as_str(), checkpoint.as_ref())),
+        Named::Zoo(_) => None,
+    };
+    let splits = scene.open_data(&args.data, seed, stored)?;
+    let model = model(args, named, splits.train.shape(), splits.train.classes().len())?;
+    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
+    let config = TrainConfig {
+        batch: args.recipe.batch,
+        schedule: args.recipe.schedule(args.lr, train.batches_per_epoch()),
+        sgd: args.recipe.sgd(),
+        centripetal: None,
+    };
+    config.schedule.validate()?;
+    let provenance = Provenance {
+        stage: Stage::Base,
+        seed,
+        classes: splits.train.classes().to_vec(),
+        normalization: Some(splits.train.normalization().clone()),
+        data: splits.train.name().to_owned(),
+    };
+
+    let out = folder(args);
+    let path = out.join(BASE);
+    if !args.run.resume && !args.run.force {
+        refuse_overwriting(&out, BASE)?;
+    }
+    files::prepare_folder(&out)?;
+    let (model, momentum) = match args.run.resume && path.exists() {
+        false => (model, None),
+        true => {
+            let mut checkpoint = files::checkpoint(&path)?;
+            let identity =
+                Identity { graph: &model.graph, config: &config, augment, provenance: &provenance };
+            let training = run::resume(&path, &mut checkpoint, &identity)?;
+            console.note(&format!(
+                "going on with {} after step {} of {}",
+                path.display(),
+                training.step,
+                config.schedule.total_steps
+            ));
+            (checkpoint.model, Some((training.momentum, training.step)))
+        }
+    };
+    if args.run.resume && momentum.is_none() {
+        console.note(&format!("{} is not there yet: beginning the run", path.display()));
+    }
+    let device = scene.open_device()?;
+    if momentum.is_none() {
+        remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
+    }
+
+    let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
+    console.note(&format!(
+        "{}: {} MACs an image, {} parameters; {} training images, {} test images",
+        model.graph.name,
+        scaled(macs),
+        grouped(parameters),
+        grouped(splits.train.len() as u64),
+        grouped(splits.test.len() as u64)
+    ));
+    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    let total = config.schedule.total_steps;
+    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
+    if let Some((momentum, step)) = &momentum {
+        trainer.resume(momentum, *step)?;
+    }
+    let log = Log::open(&out, Phase::Train, trainer.steps())?;
+    let ended = Run {
+        console,
+        phase: Phase::Train,
+        train,
+        test: &test,
+        augment,
+        provenance,
+        clusters: None,
+        path: path.clone(),
+        log,
+        collapse: None,
+    }
+    .go(&mut trainer)?;
+    let (evaluation, seconds) = match ended {
+        Ended::Interrupted { step } => {
+            scene.interrupted(&path, step, total, resume)?;
+            return Ok(Outcome::Interrupted);
+        }
+        Ended::Finished { evaluation, seconds, .. } => (evaluation, seconds),
+    };
+    let report = json!({
+        "phase": "train",
+        "command": command_line::current(),
+        "base_accuracy": evaluation.accuracy(),
+        "base_loss": evaluation.loss,
+        "samples": evaluation.samples,
+        "macs": macs,
+        "params": parameters,
+        "model": args.model,
+        "data": splits.train.name(),
+        "classes": splits.train.classes(),
+        "epochs": args.recipe.epochs,
+        "config": trainer.config(),
+        "augment": augment,
+        "seed": seed,
+        "seconds": seconds,
+        "device": device.info(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
+    Ok(Outcome::Done(report))
+}
+
+/// The network to begin with.
+fn model(args: &TrainArgs, named: Named, shape: [usize; 3], data_classes: usize) -> Result<Model> {
+    match named {
+        Named::File(checkpoint) => {
+            if args.width.is_some() || args.classes.is_some() || args.shortcut.is_some() {
+                return Err(Error::new(ErrorKind::Argument, format!("beginning with {}", args.model))
+                    .expected("a zoo name with --width, --classes or --shortcut")
+                    .found("a checkpoint, which has its own"));
+            }
+            Ok(checkpoint.model)
+        }
+        Named::Zoo(name) => {
+            let classes = args.classes.unwrap_or(data_classes);
+            if classes < data_classes {
+                return Err(Error::new(ErrorKind::Argument, format!("--classes {classes}"))
+                    .expected(format!("at least {data_classes}, which the data has"))
+                    .found(classes));
+            }
+            let [c, h, w] = shape;
+            let shortcut = args.shortcut.unwrap_or_default();
+            let graph = build(&name, Shape::new(c, h, w), classes, args.width.unwrap_or(1.0), shortcut)?;
+            Ok(Model::random(graph, args.run.seed))
+        }
+    }
+}
+
+/// `--out`, or `runs/MODEL-DATA`.
+fn folder(args: &TrainArgs) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| {
+        let model = Path::new(&args.model).file_stem().unwrap_or_default().to_string_lossy();
+        let data = args.data.data.split([':', '@']).next().unwrap_or_default();
+        Path::new("runs").join(format!("{model}-{data}"))
+    })
+}

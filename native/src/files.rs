@@ -1,0 +1,147 @@
+//! Files: whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use centripetal::formats::Checkpoint;
+use centripetal::{Error, ErrorKind, Result};
+
+/// Largest file read as a checkpoint.
+const CEILING: u64 = 8 << 30;
+
+/// Reads `path`.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it is not there, cannot be read or is over 8 GiB.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let error = || Error::new(ErrorKind::Io, format!("reading {}", path.display()));
+    let meta = fs::metadata(path).map_err(|failure| error().found(failure))?;
+    if meta.is_dir() {
+        return Err(error().expected("a file").found("a folder"));
+    }
+    if meta.len() > CEILING {
+        return Err(error().expected(format!("at most {CEILING} bytes")).found(meta.len()));
+    }
+    fs::read(path).map_err(|failure| error().found(failure))
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// Those of [`read`] and [`Checkpoint::from_bytes`].
+pub(crate) fn checkpoint(path: &Path) -> Result<Checkpoint> {
+    Checkpoint::from_bytes(&path.display().to_string(), &read(path)?)
+}
+
+/// Replaces `path` by `bytes`, so that whatever happens the old file or the new one is there, whole: written beside it,
+/// synced, renamed. On failure nothing is left behind.
+///
+/// # Errors
+/// [`ErrorKind::Io`] for a full disk, a folder that cannot be written and the like; the old file is as it was.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = beside(path);
+    let written = create(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if let Err(failure) = written {
+        let _ = fs::remove_file(&temporary);
+        let old = if path.exists() { "The old file is as it was; make room" } else { "Make room" };
+        return Err(Error::new(ErrorKind::Io, format!("writing {}", path.display()))
+            .found(failure)
+            .next(format!("{old}, or write to another folder with --out")));
+    }
+    sync_folder(path);
+    Ok(())
+}
+
+fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A name beside `path` that nobody else has.
+fn beside(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
+}
+
+/// Makes a rename last through a power cut; only Unix opens folders, and the file is whole without it.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// Makes the folder `dir` if it is not there and checks that files can be written to it.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when they cannot.
+pub(crate) fn prepare_folder(dir: &Path) -> Result<()> {
+    let error = |failure| {
+        Error::new(ErrorKind::Io, format!("preparing the folder {}", dir.display()))
+            .expected("a folder that can be written")
+            .found(failure)
+            .next("Name another with --out")
+    };
+    fs::create_dir_all(dir).map_err(error)?;
+    let probe = beside(&dir.join("probe"));
+    let written = create(&probe, b"probe");
+    let _ = fs::remove_file(&probe);
+    written.map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .expect("lists")
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn writing_replaces_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        for content in [b"one".as_slice(), b"two"] {
+            write(&path, content).expect("writes");
+            assert_eq!(read(&path).expect("reads"), content);
+        }
+        assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_things_as_they_were() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // A folder in the way makes the rename fail after the temporary file was written.
+        let path = dir.path().join("taken");
+        fs::create_dir(&path).expect("makes a folder");
+        fs::write(path.join("inside"), "x").expect("writes");
+        let error = write(&path, b"new").expect_err("a folder is in the way");
+        assert!(error.to_string().starts_with(&format!("writing {}: ", path.display())), "{error}");
+        assert_eq!(names(dir.path()), ["taken"]);
+        let error = write(&dir.path().join("no/such/folder"), b"new").expect_err("no folder");
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn folders_are_made_and_checked() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let inner = dir.path().join("a/b");
+        prepare_folder(&inner).expect("makes it");
+        assert!(names(&inner).is_empty());
+        fs::write(dir.path().join("file"), "x").expect("writes");
+        let error = prepare_folder(&dir.path().join("file/inner")).expect_err("a file is in the way");
+        assert!(error.to_string().contains("expected a folder that can be written"), "{error}");
+        assert!(read(dir.path()).expect_err("a folder").to_string().contains("found a folder"));
+    }
+}

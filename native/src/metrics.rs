@@ -1,0 +1,124 @@
+//! `metrics.jsonl`: one JSON object a line, as a run goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use centripetal::{Error, ErrorKind, Result};
+use serde_json::Value;
+
+use crate::files;
+
+/// Name of the file in the folder of a run.
+pub(crate) const FILE: &str = "metrics.jsonl";
+
+/// What a line tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Base training.
+    Train,
+    /// Centripetal SGD.
+    Csgd,
+}
+
+impl Phase {
+    /// Its name in the file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Phase::Train => "train",
+            Phase::Csgd => "csgd",
+        }
+    }
+}
+
+/// The open file.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+    /// Seconds that the phase took before this process.
+    pub(crate) seconds: f64,
+}
+
+impl Log {
+    /// Opens the log of the folder `dir` for `phase`, from whose step `step` the run goes on: later lines, which an
+    /// interrupted run wrote after its last checkpoint, are dropped, and so are those of later phases.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file cannot be read or written.
+    pub(crate) fn open(dir: &Path, phase: Phase, step: u64) -> Result<Self> {
+        let path = dir.join(FILE);
+        let keep = |line: &Value| match line["phase"].as_str() {
+            Some("train") if phase == Phase::Csgd => true,
+            Some(name) => {
+                name == phase.name() && step > 0 && line["step"].as_u64().is_some_and(|at| at <= step)
+            }
+            None => false,
+        };
+        let lines: Vec<Value> = load(dir)?.into_iter().filter(keep).collect();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        files::write(&path, text.as_bytes())?;
+        let ours = lines.iter().rev().find(|line| line["phase"] == phase.name());
+        let seconds = ours.and_then(|line| line["seconds"].as_f64()).unwrap_or(0.0);
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(|error| Error::new(ErrorKind::Io, format!("opening {}", path.display())).found(error))?;
+        Ok(Log { path, file, seconds })
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the disk is full and the like.
+    pub(crate) fn push(&mut self, line: &Value) -> Result<()> {
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("writing {}", self.path.display()))
+                .found(error)
+                .next("The last checkpoint is kept; make room and go on with --resume")
+        })
+    }
+}
+
+/// The lines of the log in `dir`; none if there is no log. A line that broke off is left out.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when the file cannot be read.
+pub(crate) fn load(dir: &Path) -> Result<Vec<Value>> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = files::read(&path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_resumed_log_forgets_what_came_after_the_checkpoint() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut log = Log::open(dir.path(), Phase::Train, 0).expect("opens");
+        for step in [1, 5, 9] {
+            log.push(&json!({"phase": "train", "step": step, "seconds": step})).expect("writes");
+        }
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join(FILE))
+            .and_then(|mut file| file.write_all(b"{\"phase\":\"train\",\"st"))
+            .expect("writes");
+        let log = Log::open(dir.path(), Phase::Train, 5).expect("opens");
+        assert_eq!(log.seconds, 5.0);
+        let steps =
+            |dir| load(dir).expect("reads").iter().map(|line| line["step"].clone()).collect::<Vec<_>>();
+        assert_eq!(steps(dir.path()), [1, 5]);
+        let mut csgd = Log::open(dir.path(), Phase::Csgd, 0).expect("opens");
+        csgd.push(&json!({"phase": "csgd", "step": 2, "seconds": 1})).expect("writes");
+        assert_eq!(steps(dir.path()), [1, 5, 2]);
+        Log::open(dir.path(), Phase::Train, 0).expect("opens");
+        assert!(steps(dir.path()).is_empty());
+    }
+}
