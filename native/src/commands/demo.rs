@@ -14,9 +14,9 @@ use crate::{command_line, files};
 
 /// Tuned so that two CPU cores need one to two minutes.
 const TRAIN: &[&str] =
-    &["--width", "2", "--epochs", "12", "--batch", "50", "--lr", "0.05", "--weight-decay", "5e-4"];
+    &["--width", "2", "--epochs", "8", "--batch", "50", "--lr", "0.05", "--weight-decay", "5e-4"];
 const PRUNE: &[&str] =
-    &["--keep", "5/8", "--epochs", "12", "--batch", "50", "--lr", "0.03", "--weight-decay", "5e-4"];
+    &["--keep", "5/8", "--epochs", "8", "--batch", "50", "--lr", "0.03", "--weight-decay", "5e-4"];
 
 /// The file by which a demo's folder is known.
 const MARK: &str = ".centripetal-demo";

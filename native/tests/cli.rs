@@ -1,0 +1,431 @@
+//! The command from end to end: results, files, exit codes and messages.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SMALL: &[&str] =
+    &["--data", "synthetic", "--train-limit", "120", "--test-limit", "50", "--batch", "20"];
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn command(dir: &TempDir, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_centripetal"));
+    command.current_dir(dir.path()).args(words).stdin(Stdio::null());
+    // Software Vulkan drivers complain on stderr where this is not set.
+    command.env("XDG_RUNTIME_DIR", dir.path());
+    command
+}
+
+fn ran(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let ran = Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    for sign in ["panicked", "RUST_BACKTRACE", "a fault in centripetal"] {
+        assert!(!ran.err.contains(sign), "{}", ran.err);
+    }
+    ran
+}
+
+fn run(dir: &TempDir, words: &[&str]) -> Ran {
+    ran(command(dir, words).args(["--device", "cpu"]).output().expect("starts"))
+}
+
+fn ok(dir: &TempDir, words: &[&str]) -> Ran {
+    let ran = run(dir, words);
+    assert_eq!(ran.code, Some(0), "{words:?}: {}", ran.err);
+    ran
+}
+
+fn json(dir: &TempDir, words: &[&str]) -> Value {
+    let ran = ok(dir, &[words, &["--json"]].concat());
+    serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("one document: {error}: {}", ran.out))
+}
+
+/// Fails with exit code 1 and one line that begins with `error: ` and holds all of `parts`.
+fn fails(dir: &TempDir, words: &[&str], parts: &[&str]) {
+    check_failure(&run(dir, words), parts);
+}
+
+fn check_failure(ran: &Ran, parts: &[&str]) {
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    let lines: Vec<&str> = ran.err.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(lines.len(), 1, "{}", ran.err);
+    for part in parts {
+        assert!(lines[0].contains(part), "{part:?} in {}", lines[0]);
+    }
+    assert_eq!(ran.out, "", "nothing on stdout");
+}
+
+fn train(dir: &TempDir, out: &str) -> Value {
+    json(dir, &[&["train", "lenet", "--epochs", "2", "--out", out], SMALL].concat())
+}
+
+fn read(dir: &TempDir, path: &str) -> Vec<u8> {
+    fs::read(dir.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn report(dir: &TempDir, out: &str) -> Value {
+    serde_json::from_slice(&read(dir, &format!("{out}/report.json"))).expect("JSON")
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("lists").flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn train_prune_eval_report_agree() {
+    let dir = TempDir::new().expect("a folder");
+    let trained = train(&dir, "run");
+    assert_eq!(trained, report(&dir, "run"), "stdout is the report");
+    let evaluated =
+        json(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(evaluated["accuracy"], trained["base_accuracy"]);
+    assert_eq!(evaluated["samples"], 50);
+    assert!(evaluated["loss"].is_number() && evaluated["device"]["reason"].is_string(), "{evaluated}");
+
+    let prune =
+        [&["prune", "run/base.safetensors", "--keep", "5/8", "--epochs", "90", "--lr", "0.02"], SMALL]
+            .concat();
+    let pruned = json(&dir, &prune);
+    assert_eq!(pruned, report(&dir, "run"));
+    assert_eq!(pruned["argmax_agreement"], pruned["samples"]);
+    assert_eq!(pruned["samples"], 50);
+    assert_eq!(pruned["wide_accuracy"], pruned["slim_accuracy"]);
+    assert_eq!(pruned["base_accuracy"], trained["base_accuracy"]);
+    assert!(pruned["max_abs_logit_diff"].as_f64().is_some_and(|most| most < 1e-4), "{pruned}");
+    for (before, after) in
+        [("macs_before", "macs_after"), ("params_before", "params_after"), ("bytes_before", "bytes_after")]
+    {
+        assert!(pruned[before].as_u64() > pruned[after].as_u64(), "{before}");
+    }
+    for name in ["latency_before_ms", "latency_after_ms", "seed", "strength"] {
+        assert!(pruned[name].is_number(), "{name}");
+    }
+    assert_eq!(pruned["layers"][0]["name"], "conv1");
+    assert_eq!(
+        (&pruned["layers"][0]["width_before"], &pruned["layers"][0]["width_after"]),
+        (&8.into(), &5.into())
+    );
+    for (file, accuracy) in [("wide", "wide_accuracy"), ("slim", "slim_accuracy")] {
+        let file = format!("run/{file}.safetensors");
+        let evaluated = json(&dir, &["eval", &file, "--data", "synthetic", "--test-limit", "50"]);
+        assert_eq!(evaluated["accuracy"], pruned[accuracy]);
+    }
+    assert!(read(&dir, "run/filters.png").starts_with(b"\x89PNG"));
+
+    let lines: Vec<Value> = String::from_utf8(read(&dir, "run/metrics.jsonl"))
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let of = |phase: &str| lines.iter().filter(|line| line["phase"] == phase).count();
+    assert_eq!(of("train") + of("csgd"), lines.len());
+    let last = lines.last().expect("lines");
+    assert_eq!((&last["step"], &last["epoch"]), (&540.into(), &90.0.into()));
+    assert!(last["deviation"].as_f64().is_some_and(|chi| chi < 1e-7), "{last}");
+    assert!(last["deviation_layers"]["conv2.weight"].is_number() && last["test_accuracy"].is_number());
+
+    ok(&dir, &["report", "run"]);
+    let page = String::from_utf8(read(&dir, "run/report.html")).expect("text");
+    assert!(page.contains("<html") && page.contains("conv1"));
+    let info = json(&dir, &["info", "run/slim.safetensors", "--batch", "8", "--couplings"]);
+    assert_eq!(info["macs"], pruned["macs_after"]);
+    assert!(info["memory"]["training"].is_number());
+}
+
+#[test]
+fn weights_go_out_and_come_back() {
+    let dir = TempDir::new().expect("a folder");
+    let trained = train(&dir, "run");
+    ok(&dir, &["export", "run/base.safetensors", "--safetensors", "weights.safetensors"]);
+    fails(
+        &dir,
+        &["export", "run/base.safetensors", "--safetensors", "weights.safetensors"],
+        &["weights.safetensors", "--force"],
+    );
+    let shape = json(&dir, &["info", "run/base.safetensors"])["input"].clone();
+    let shape = [0, 1, 2].map(|i| shape[i].to_string()).join("x");
+    let classes = trained["classes"].as_array().map(Vec::len).expect("classes");
+    let import =
+        ["import", "weights.safetensors", "--model", "lenet", "--input", &shape, "--out", "imported"];
+    let statistics = ["--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"];
+    let statistics =
+        if shape.starts_with('3') { &statistics[..] } else { &["--mean", "0.5", "--std", "0.25"] };
+    let imported = json(&dir, &[&import[..], statistics].concat());
+    assert_eq!(imported["classes"], classes);
+    let evaluated =
+        json(&dir, &["eval", "imported/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(evaluated["accuracy"], trained["base_accuracy"]);
+    assert_eq!(evaluated["loss"], trained["base_loss"]);
+    fails(&dir, &[&import[..], statistics].concat(), &["imported/base.safetensors", "--force"]);
+    fails(
+        &dir,
+        &["import", "weights.safetensors", "--model", "resnet20", "--out", "other"],
+        &["weights.safetensors", "resnet20", "is missing", "--model"],
+    );
+    assert!(!dir.path().join("other").exists());
+
+    let mut bytes = read(&dir, "imported/base.safetensors");
+    let end = bytes.len();
+    for (name, value) in [("nan", f32::NAN), ("inf", f32::INFINITY)] {
+        bytes[end - 4..].copy_from_slice(&value.to_le_bytes());
+        let file = format!("{name}.safetensors");
+        fs::write(dir.path().join(&file), &bytes).expect("writes");
+        fails(&dir, &["eval", &file, "--data", "synthetic"], &["finite numbers", name]);
+    }
+}
+
+fn start(dir: &TempDir, words: &[&str]) -> Child {
+    let mut command = command(dir, words);
+    command.args(["--device", "cpu"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("starts")
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let status =
+        Command::new("kill").args(["-s", name, &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+fn wait_for(path: &Path, child: &mut Child) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{} does not appear", path.display());
+        assert!(child.try_wait().expect("waits").is_none(), "the run ended before {}", path.display());
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_and_killed_runs_resume_to_the_same_bits() {
+    let dir = TempDir::new().expect("a folder");
+    let options: &[&str] = &[
+        "--data",
+        "synthetic",
+        "--train-limit",
+        "1000",
+        "--test-limit",
+        "50",
+        "--batch",
+        "20",
+        "--epochs",
+        "6",
+    ];
+    let words = |out| [&["train", "lenet", "--out", out], options].concat();
+    ok(&dir, &words("whole"));
+    let whole = read(&dir, "whole/base.safetensors");
+    for (name, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
+        let mut child = start(&dir, &words(name));
+        wait_for(&dir.path().join(name).join("base.safetensors"), &mut child);
+        signal(&child, name);
+        let stopped = ran(child.wait_with_output().expect("ends"));
+        assert_eq!(stopped.code, code, "{name}: {}", stopped.err);
+        if code.is_some() {
+            assert!(stopped.out.contains("base.safetensors is written") && stopped.out.contains("--resume"));
+        }
+        assert_ne!(read(&dir, &format!("{name}/base.safetensors")), whole, "{name} came before the end");
+        fails(&dir, &words(name), &["base.safetensors", "--resume", "--force"]);
+        ok(&dir, &[&words(name)[..], &["--resume"]].concat());
+        assert!(read(&dir, &format!("{name}/base.safetensors")) == whole, "{name}: other bits");
+        assert_eq!(report(&dir, name)["base_accuracy"], report(&dir, "whole")["base_accuracy"]);
+    }
+
+    let prune =
+        |out| [&["prune", "whole/base.safetensors", "--strength", "0.1", "--out", out], options].concat();
+    ok(&dir, &prune("pruned"));
+    let mut child = start(&dir, &prune("halted"));
+    wait_for(&dir.path().join("halted/wide.safetensors"), &mut child);
+    signal(&child, "INT");
+    assert_eq!(ran(child.wait_with_output().expect("ends")).code, Some(130));
+    ok(&dir, &[&prune("halted")[..], &["--resume"]].concat());
+    for file in ["wide.safetensors", "slim.safetensors"] {
+        assert!(read(&dir, &format!("pruned/{file}")) == read(&dir, &format!("halted/{file}")), "{file}");
+    }
+
+    let resume = |words: Vec<&str>, more: &[&str], parts: &[&str]| {
+        let before = read(&dir, "INT/base.safetensors");
+        fails(&dir, &[&words[..], &["--resume"], more].concat(), parts);
+        assert!(read(&dir, "INT/base.safetensors") == before, "nothing is overwritten");
+    };
+    resume(words("INT"), &["--lr", "0.5"], &["--lr", "0.05", "0.5"]);
+    resume(words("INT"), &["--seed", "3"], &["--seed"]);
+    resume(words("INT"), &["--width", "2"], &["lenet", "parameters"]);
+    let other = [&["train", "resnet20", "--out", "INT"], options].concat();
+    resume(other, &[], &["lenet", "resnet20"]);
+    resume([&["train", "lenet", "--out", "INT"], SMALL].concat(), &[], &["as in the run so far"]);
+}
+
+#[test]
+fn snapping_makes_any_cut_exact_and_widths_come_from_a_file() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let prune = [&["prune", "run/base.safetensors", "--epochs", "1", "--strength", "0.01"], SMALL].concat();
+    let weak = run(&dir, &[&prune[..], &["--keep", "1/2", "--snap", "--out", "snapped"]].concat());
+    assert_eq!(weak.code, Some(0), "{}", weak.err);
+    let warning =
+        weak.err.lines().find(|line| line.starts_with("warning: ")).expect("a warning before training");
+    assert!(warning.contains("will not become identical") && warning.contains("steps"), "{warning}");
+    let snapped = report(&dir, "snapped");
+    assert_eq!(snapped["argmax_agreement"], snapped["samples"]);
+    assert!(snapped["certificate"]["snap"].is_object());
+
+    fs::write(dir.path().join("widths.txt"), "conv1 3\nconv2 1/2 # of 16\n").expect("writes");
+    let widths = json(&dir, &[&prune[..], &["--widths", "widths.txt", "--out", "widths"]].concat());
+    let after = |name: &str| {
+        let layers = widths["layers"].as_array().expect("layers");
+        layers.iter().find(|layer| layer["name"] == name).map(|layer| layer["width_after"].clone())
+    };
+    assert_eq!((after("conv1"), after("conv2")), (Some(3.into()), Some(8.into())));
+    let frozen = json(&dir, &[&prune[..], &["--freeze", "conv1", "--out", "frozen"]].concat());
+    assert_eq!(frozen["layers"][0]["width_after"], frozen["layers"][0]["width_before"]);
+
+    for (content, part) in [("conv1 100", "100"), ("conv9 1", "conv9"), ("conv1", "line 1"), ("conv1 0", "0")]
+    {
+        fs::write(dir.path().join("widths.txt"), content).expect("writes");
+        fails(&dir, &[&prune[..], &["--widths", "widths.txt", "--out", "bad"]].concat(), &[part]);
+    }
+    fails(&dir, &[&prune[..], &["--freeze", "conv9", "--out", "bad"]].concat(), &["conv9"]);
+    fails(&dir, &[&prune[..], &["--keep", "1", "--out", "bad"]].concat(), &["narrower"]);
+    fails(&dir, &["prune", "snapped/slim.safetensors", "--data", "synthetic"], &["--out"]);
+    assert!(!dir.path().join("bad").exists(), "nothing is made before the options are right");
+}
+
+#[test]
+fn bad_data_is_told() {
+    let dir = TempDir::new().expect("a folder");
+    let idx = |name: &str, magic: u32, sizes: &[u32], content: &[u8]| {
+        let words = std::iter::once(&magic).chain(sizes).flat_map(|word| word.to_be_bytes());
+        fs::write(
+            dir.path().join("idx").join(name),
+            words.chain(content.iter().copied()).collect::<Vec<u8>>(),
+        )
+        .expect("writes");
+    };
+    fs::create_dir(dir.path().join("idx")).expect("makes a folder");
+    let mnist = ["train", "lenet", "--data", "mnist:idx", "--out", "run"];
+    fails(&dir, &mnist, &["train-images-idx3-ubyte", "an empty folder"]);
+    for split in ["train", "t10k"] {
+        idx(&format!("{split}-images-idx3-ubyte"), 2051, &[2, 8, 8], &[9; 128]);
+        idx(&format!("{split}-labels-idx1-ubyte"), 2049, &[2], &[0, 1]);
+    }
+    ok(&dir, &[&mnist[..], &["--batch", "2", "--epochs", "1"]].concat());
+    fs::remove_dir_all(dir.path().join("run")).expect("removes");
+    fails(&dir, &mnist, &["a batch of at most 2", "64"]);
+    idx("train-labels-idx1-ubyte", 2049, &[2], &[0, 200]);
+    fails(&dir, &mnist, &["train-labels-idx1-ubyte", "200"]);
+    idx("train-labels-idx1-ubyte", 2050, &[2], &[0, 1]);
+    fails(&dir, &mnist, &["train-labels-idx1-ubyte", "2049"]);
+    idx("train-labels-idx1-ubyte", 2049, &[2], &[0]);
+    fails(&dir, &mnist, &["train-labels-idx1-ubyte"]);
+    fails(&dir, &["train", "lenet", "--data", "imagenet:x"], &["--data", "cifar10:DIR"]);
+    fails(&dir, &["train", "lenett", "--data", "synthetic"], &["lenet", "lenett, which is no file either"]);
+    fails(&dir, &["train", "lenet", "--data", "synthetic", "--classes", "2"], &["at least 10", "2"]);
+    fails(&dir, &["train", "lenet", "--data", "synthetic", "--train-limit", "999999"], &["999999"]);
+
+    let folder = dir.path().join("pictures");
+    for split in ["train", "val"] {
+        fs::create_dir_all(folder.join(split).join("cat")).expect("makes folders");
+        fs::write(folder.join(split).join("cat/broken.png"), b"no picture").expect("writes");
+    }
+    fails(&dir, &["train", "lenet", "--data", "folder:pictures", "--out", "run"], &["broken.png"]);
+    assert!(!dir.path().join("run").exists(), "nothing is made for data that cannot be read");
+}
+
+#[test]
+fn bad_files_are_told() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let whole = read(&dir, "run/base.safetensors");
+    let eval = |file: &str, parts: &[&str]| fails(&dir, &["eval", file, "--data", "synthetic"], parts);
+    eval("none.safetensors", &["none.safetensors"]);
+    eval("run", &["found a folder"]);
+    for (name, bytes) in
+        [("cut", &whole[..whole.len() / 2]), ("empty", &[][..]), ("text", b"hello, world".as_slice())]
+    {
+        let file = format!("{name}.safetensors");
+        fs::write(dir.path().join(&file), bytes).expect("writes");
+        eval(&file, &[&file, "a whole safetensors file"]);
+    }
+    ok(&dir, &["export", "run/base.safetensors", "--safetensors", "weights.safetensors"]);
+    eval("weights.safetensors", &["centripetal import"]);
+    fails(&dir, &["eval", "run/base.safetensors", "--data", "embedded"], &["base.safetensors", "1x28x28"]);
+    fails(&dir, &["report", "nowhere"], &["nowhere", "report.json"]);
+    assert!(read(&dir, "run/base.safetensors") == whole);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_cannot_be_written_are_told_and_leave_nothing() {
+    let dir = TempDir::new().expect("a folder");
+    fs::write(dir.path().join("file"), "x").expect("writes");
+    let words = |out| [&["train", "lenet", "--epochs", "1", "--out", out], SMALL].concat();
+    fails(&dir, &words("file/inner"), &["file/inner", "a folder that can be written", "--out"]);
+    fails(&dir, &words("/proc/centripetal"), &["/proc/centripetal", "a folder that can be written"]);
+
+    // A limit on the size of files stands in for a full disk.
+    let mut full = Command::new("sh");
+    full.current_dir(dir.path()).args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\" --device cpu"]);
+    full.arg(env!("CARGO_BIN_EXE_centripetal")).args(words("full")).env("XDG_RUNTIME_DIR", dir.path());
+    check_failure(&ran(full.output().expect("starts")), &["writing full/base.safetensors"]);
+    assert_eq!(names(&dir.path().join("full")), ["metrics.jsonl"], "no temporary file is left");
+
+    ok(&dir, &words("run"));
+    let before = read(&dir, "run/base.safetensors");
+    fails(&dir, &words("run"), &["run/base.safetensors", "--force"]);
+    assert!(read(&dir, "run/base.safetensors") == before);
+    let demo = run(&dir, &["demo", "--out", "run"]);
+    check_failure(&demo, &["an empty folder or that of an earlier demo"]);
+}
+
+#[test]
+fn usage_is_checked_before_anything_else() {
+    let dir = TempDir::new().expect("a folder");
+    for words in [
+        &["prune", "f", "--data", "embedded", "--keep", "9/8"][..],
+        &["prune", "f", "--data", "embedded", "--keep", "0"],
+        &["prune", "f", "--data", "embedded", "--keep", "1/2", "--widths", "w"],
+        &["prune", "f", "--data", "embedded", "--method", "magic"],
+        &["train", "lenet", "--data", "embedded", "--nonsense"],
+        &["train", "lenet"],
+        &["train", "lenet", "--data", "embedded", "--resume", "--force"],
+        &["demo", "--epochs", "3"],
+        &["eval", "f", "--data", "embedded", "--device", "tpu"],
+        &["nonsense"],
+    ] {
+        let output = command(&dir, words).output().expect("starts");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(ran(output).err.starts_with("error: "), "{words:?}");
+    }
+    for words in [&["--help"][..], &["train", "--help"], &["prune", "--help"], &["--version"]] {
+        assert_eq!(command(&dir, words).output().expect("starts").status.code(), Some(0), "{words:?}");
+    }
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_told() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let mut eval = command(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--device", "gpu"]);
+    eval.env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+    if cfg!(target_os = "linux") {
+        check_failure(&ran(eval.output().expect("starts")), &["opening a GPU", "--device cpu"]);
+    }
+    let cpu = run(&dir, &["eval", "run/base.safetensors", "--data", "synthetic"]);
+    assert!(cpu.err.lines().any(|line| line.starts_with("device: CPU")), "{}", cpu.err);
+}
