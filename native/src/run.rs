@@ -138,7 +138,7 @@ impl Run<'_> {
                 prefetch.next(&mut batch)?;
                 trainer.step(&batch);
                 let done = trainer.steps();
-                let epoch_ends = done % per_epoch == 0;
+                let epoch_ends = done.is_multiple_of(per_epoch);
                 if epoch_ends || guard.asked() || done - state.looked_at >= state.stride {
                     self.look(trainer, &mut state, &bar)?;
                 }
@@ -401,7 +401,7 @@ mod tests {
         };
         let collapse = Collapse { start: 3.0, forecast };
         for (steps, log) in [(0, 0.0), (5, -1.0), (10, -2.0), (15, -3.0), (20, -4.0), (99, -4.0)] {
-            let expected = 3.0 * (2.0 * log as f64).exp();
+            let expected = 3.0 * (2.0 * log).exp();
             let found = collapse.chi(steps);
             assert!((found - expected).abs() < 1e-12, "{steps}: {found} {expected}");
         }
