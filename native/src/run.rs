@@ -401,7 +401,7 @@ mod tests {
         };
         let collapse = Collapse { start: 3.0, forecast };
         for (steps, log) in [(0, 0.0), (5, -1.0), (10, -2.0), (15, -3.0), (20, -4.0), (99, -4.0)] {
-            let expected = 3.0 * (2.0 * log).exp();
+            let expected = 3.0 * f64::exp(2.0 * log);
             let found = collapse.chi(steps);
             assert!((found - expected).abs() < 1e-12, "{steps}: {found} {expected}");
         }

@@ -51,5 +51,5 @@ fn known_answers() {
     let first: Vec<f64> = (0..3).map(|i| f64::from(uniform("x0", i))).collect();
     assert_eq!(first, [0.5032548308372498, 0.5743194222450256, 0.082766592502594]);
     let weights = signed("conv1.weight", 3, (6.0f64 / 27.0).sqrt());
-    assert_eq!(weights, [0.042497061, -0.40086851, 0.43370995]);
+    assert_eq!(weights, [0.042_497_06, -0.400_868_5, 0.433_709_95]);
 }
