@@ -401,9 +401,9 @@ pub(crate) struct EvalArgs {
     /// Test on the first N images only
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) test_limit: Option<usize>,
-    /// Images computed at once
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
-    pub(crate) batch: usize,
+    /// Images computed at once [default: 32, on a hardware GPU 256]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) batch: Option<usize>,
     /// Seed of synthetic data
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,

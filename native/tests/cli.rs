@@ -180,7 +180,7 @@ fn weights_go_out_and_come_back() {
 
     let mut bytes = read(&dir, "imported/base.safetensors");
     let end = bytes.len();
-    for (name, value) in [("nan", f32::NAN), ("inf", f32::INFINITY)] {
+    for (name, value) in [("NaN", f32::NAN), ("inf", f32::INFINITY)] {
         bytes[end - 4..].copy_from_slice(&value.to_le_bytes());
         let file = format!("{name}.safetensors");
         fs::write(dir.path().join(&file), &bytes).expect("writes");

@@ -8,7 +8,7 @@ use centripetal::train::{Answers, evaluate};
 use pollster::block_on;
 use serde_json::json;
 
-use super::Scene;
+use super::{Scene, test_batch};
 use crate::args::{DataArgs, EvalArgs};
 use crate::files;
 use crate::progress::{grouped, percent};
@@ -19,7 +19,10 @@ pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
     let data = DataArgs { data: args.data.clone(), train_limit: None, test_limit: args.test_limit };
     let test = scene.open_data(&data, args.seed, Some((&name, &checkpoint)))?.test;
     let device = scene.open_device()?;
-    let loader = Loader::evaluation(Arc::clone(&test), args.batch.min(test.len()))?;
+    // As in a run, so that the numbers are those of its report to the last digit.
+    let batch =
+        args.batch.map_or_else(|| test_batch(device.info(), test.len()), |batch| batch.min(test.len()));
+    let loader = Loader::evaluation(Arc::clone(&test), batch)?;
     let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?;
     let text = format!(
         "accuracy {} ({} of {})   loss {:.4}",
