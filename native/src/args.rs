@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use centripetal::Shape;
 use centripetal::data::{Augment, Flip};
 use centripetal::device::DeviceChoice;
 use centripetal::models::{NAMES, Shortcut};
 use centripetal::optim::{Decay, Decayed, Direction, Schedule, SgdConfig};
 use centripetal::prune::width::{Ratio, Rounding};
 use centripetal::prune::{Clustering, Pace};
+use centripetal::{Error, ErrorKind, Result, Shape};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::data::FORMS;
@@ -155,7 +155,15 @@ impl Recipe {
     }
 
     /// The learning rate of every step, `per_epoch` of them an epoch.
-    pub(crate) fn schedule(&self, lr: f64, per_epoch: usize) -> Schedule {
+    ///
+    /// # Errors
+    /// Milestones of a schedule that has none, and what [`Schedule::validate`] refuses.
+    pub(crate) fn schedule(&self, lr: f64, per_epoch: usize) -> Result<Schedule> {
+        if !self.milestones.is_empty() && self.schedule != Course::Step {
+            return Err(Error::new(ErrorKind::Argument, "reading --milestones")
+                .expected("--schedule step with them")
+                .found("another schedule, which has none"));
+        }
         let total_steps = (self.epochs * per_epoch) as u64;
         let step = |epochs: f64| (epochs * per_epoch as f64).round() as u64;
         let decay = match self.schedule {
@@ -170,7 +178,9 @@ impl Recipe {
                 Decay::Step { milestones, gamma: 0.1 }
             }
         };
-        Schedule { base_lr: lr, total_steps, warmup_steps: step(self.warmup), decay }
+        let schedule = Schedule { base_lr: lr, total_steps, warmup_steps: step(self.warmup), decay };
+        schedule.validate()?;
+        Ok(schedule)
     }
 }
 
@@ -379,7 +389,7 @@ pub(crate) enum Strength {
 impl std::str::FromStr for Strength {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         if text == "auto" {
             return Ok(Strength::Auto);
         }
@@ -509,38 +519,38 @@ pub(crate) struct ReportArgs {
     pub(crate) dir: PathBuf,
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+fn positive(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
 }
 
-fn number(text: &str, expected: &str, accept: impl Fn(f64) -> bool) -> Result<f64, String> {
+fn number(text: &str, expected: &str, accept: impl Fn(f64) -> bool) -> std::result::Result<f64, String> {
     text.parse()
         .ok()
         .filter(|&x: &f64| x.is_finite() && accept(x))
         .ok_or_else(|| format!("expected {expected}"))
 }
 
-fn over_zero(text: &str) -> Result<f64, String> {
+fn over_zero(text: &str) -> std::result::Result<f64, String> {
     number(text, "a number over 0", |x| x > 0.0)
 }
 
-fn non_negative(text: &str) -> Result<f64, String> {
+fn non_negative(text: &str) -> std::result::Result<f64, String> {
     number(text, "a number of at least 0", |x| x >= 0.0)
 }
 
-fn momentum(text: &str) -> Result<f64, String> {
+fn momentum(text: &str) -> std::result::Result<f64, String> {
     number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
 }
 
-fn keep_ratio(text: &str) -> centripetal::Result<Ratio> {
+fn keep_ratio(text: &str) -> Result<Ratio> {
     Ratio::parse("--keep", text)
 }
 
-fn keep_internal_ratio(text: &str) -> centripetal::Result<Ratio> {
+fn keep_internal_ratio(text: &str) -> Result<Ratio> {
     Ratio::parse("--keep-internal", text)
 }
 
-fn shape(text: &str) -> Result<Shape, String> {
+fn shape(text: &str) -> std::result::Result<Shape, String> {
     const LARGEST: usize = 4096;
     let sides: Vec<usize> = text.split('x').map_while(|side| side.parse().ok()).collect();
     match sides[..] {

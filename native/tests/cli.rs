@@ -336,6 +336,8 @@ fn bad_data_is_told() {
     fails(&dir, &["train", "lenett", "--data", "synthetic"], &["lenet", "lenett, which is no file either"]);
     fails(&dir, &["train", "lenet", "--data", "synthetic", "--classes", "2"], &["at least 10", "2"]);
     fails(&dir, &["train", "lenet", "--data", "synthetic", "--train-limit", "999999"], &["999999"]);
+    fails(&dir, &["train", "lenet", "--data", "synthetic", "--milestones", "3"], &["--schedule step"]);
+    fails(&dir, &["train", "lenet", "--data", "synthetic", "--warmup", "99"], &["warm-up"]);
 
     let folder = dir.path().join("pictures");
     for split in ["train", "val"] {

@@ -7,7 +7,7 @@ use centripetal::{Error, ErrorKind, Result};
 use clap::Parser;
 use serde_json::json;
 
-use super::{BASE, Outcome, REPORT, SLIM, Scene, WIDE, command, prune, train};
+use super::{BASE, FILTERS, Outcome, REPORT, SLIM, Scene, WIDE, command, prune, train};
 use crate::args::{Cli, Command, DemoArgs};
 use crate::progress::{duration, to_json};
 use crate::{command_line, files};
@@ -59,7 +59,7 @@ pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
     files::write(&args.out.join(REPORT), to_json(&report)?.as_bytes())?;
 
     let text = format!(
-        "{}\n{} in {}: {BASE}, {WIDE}, {SLIM}, {REPORT}. What to try next:\n  {}\n  {}\n  {}",
+        "{}\n{} in {}: {BASE}, {WIDE}, {SLIM}, {REPORT}, {FILTERS}. What to try next:\n  {}\n  {}\n  {}",
         prune::summary(&report),
         out,
         duration(started.elapsed().as_secs_f64()),

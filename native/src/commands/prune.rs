@@ -63,8 +63,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
     let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
-    let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch());
-    schedule.validate()?;
+    let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch())?;
 
     let rule = width_rule(&args.keep)?;
     let coupling = Coupling::derive(&base.model.graph, &args.freeze)?;

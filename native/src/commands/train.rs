@@ -52,11 +52,10 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let config = TrainConfig {
         batch: args.recipe.batch,
-        schedule: args.recipe.schedule(args.lr, train.batches_per_epoch()),
+        schedule: args.recipe.schedule(args.lr, train.batches_per_epoch())?,
         sgd: args.recipe.sgd(),
         centripetal: None,
     };
-    config.schedule.validate()?;
     let provenance = Provenance {
         stage: Stage::Base,
         seed,
