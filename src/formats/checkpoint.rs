@@ -147,6 +147,14 @@ impl Checkpoint {
                 .into_iter()
                 .map(|(name, tensor)| (name[MOMENTUM.len()..].to_owned(), tensor))
                 .collect();
+            if let Some((name, _)) =
+                training.momentum.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()))
+            {
+                return Err(Error::new(ErrorKind::Numeric, doing())
+                    .expected("finite momentum")
+                    .found(format!("NaN or infinity in that of {name}"))
+                    .next("The file was made by a run that diverged, or is damaged"));
+            }
             if let Some(centripetal) = &training.config.centripetal {
                 centripetal.clusters.validate(&model.graph)?;
             }

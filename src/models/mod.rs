@@ -121,3 +121,30 @@ fn conv_bn_relu(b: &mut GraphBuilder, x: NodeId, conv_name: &str, bn_name: &str,
     let x = conv_bn(b, x, conv_name, bn_name, conv);
     b.add(&format!("{bn_name}.relu"), Relu {}, &[x])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_model_that_says_so() {
+        for name in NAMES {
+            let graph = build(name, &ModelConfig::new(Shape::new(3, 32, 32), 7)).expect("a zoo model");
+            assert_eq!((graph.name.as_str(), graph.classes().expect("classes")), (*name, 7));
+        }
+        assert!(build("resnet21", &ModelConfig::new(Shape::new(3, 32, 32), 7)).is_err());
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let config = ModelConfig::new(Shape::new(3, 32, 32), 10);
+        for bad in [
+            ModelConfig { width: 0.0, ..config },
+            ModelConfig { width: f64::NAN, ..config },
+            ModelConfig { classes: 0, ..config },
+            ModelConfig { input: Shape::new(3, 2, 2), ..config },
+        ] {
+            assert!(build("vgg16", &bad).is_err(), "{bad:?}");
+        }
+    }
+}
