@@ -97,9 +97,10 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whether the cut changed no answer.
+    /// Whether no answer changed on the way from the trained network to the slim one, the snap included.
     pub fn is_lossless(&self) -> bool {
-        self.cut.argmax_agreement == self.cut.samples
+        let whole = |step: &Comparison| step.argmax_agreement == step.samples;
+        whole(&self.cut) && self.snap.as_ref().is_none_or(whole)
     }
 }
 
@@ -162,8 +163,10 @@ pub fn compare(before: &Evaluation, after: &Evaluation) -> Comparison {
     let samples = before.samples as usize;
     let classes = before.logits.len() / samples.max(1);
     let answer = |row: &[f32]| (0..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best });
-    let rows = before.logits.chunks_exact(classes).zip(after.logits.chunks_exact(classes));
-    let agreement = rows.filter(|(a, b)| answer(a) == answer(b)).count();
+    let rows = before.logits.chunks_exact(classes.max(1)).zip(after.logits.chunks_exact(classes.max(1)));
+    // A row with NaN or infinity answers nothing, so it agrees with nothing.
+    let finite = |row: &[f32]| row.iter().all(|x| x.is_finite());
+    let agreement = rows.filter(|(a, b)| finite(a) && finite(b) && answer(a) == answer(b)).count();
     // Not fold(max): a NaN must show in the certificate, and f64::max would pass it over.
     let largest = |values: &mut dyn Iterator<Item = f64>| {
         values.fold(0.0, |most: f64, x| if x > most || x.is_nan() { x } else { most })
@@ -232,4 +235,21 @@ fn tensor_deviation(model: &Model, node: NodeId, name: &str, clusters: &Clusters
     let row_len = tensor.data.len() / tensor.dims[0].max(1);
     let deviation = super::cluster::within_deviation(&tensor.data, row_len, partition);
     Some((deviation.chi, deviation.max_abs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_not_finite_agree_with_nothing() {
+        let evaluation =
+            |logits: &[f32]| Evaluation { loss: 0.0, correct: 0, samples: 2, logits: logits.to_vec() };
+        let good = evaluation(&[1.0, 0.0, 0.0, 1.0]);
+        let bad = evaluation(&[1.0, 0.0, f32::NAN, f32::NAN]);
+        assert_eq!(compare(&good, &good).argmax_agreement, 2);
+        assert_eq!(compare(&bad, &bad).argmax_agreement, 1);
+        assert!(compare(&good, &bad).max_abs_logit_diff.is_nan());
+        assert_eq!(compare(&good, &evaluation(&[0.5, 0.0, 1.0, 0.5])).argmax_agreement, 1);
+    }
 }

@@ -62,9 +62,19 @@ impl Clusters {
                 .found(pattern)
                 .next("`centripetal info` lists them"));
         }
+        let shapes = graph.shapes()?;
         let mut partitions = Vec::new();
         for (index, group) in coupling.prunable() {
             let width = group.width();
+            let split = group.producers.iter().any(|&node| shapes[node].c != width);
+            if let Some(pattern) = plan.widths.absolute(&names(group)).filter(|_| split) {
+                return Err(Error::new(ErrorKind::Argument, format!("giving {pattern} its width"))
+                    .expected("a part such as 5/8")
+                    .found("a number of channels")
+                    .next(
+                        "Its channels are tied to other layers in several groups; a part is taken of each",
+                    ));
+            }
             let keep = plan.widths.width(&names(group), group.kind(), width, plan.rounding, plan.round_to)?;
             if keep == width {
                 continue;

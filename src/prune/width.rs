@@ -313,6 +313,14 @@ impl WidthRule {
         Ok(chosen.map_or(channels, |(.., width)| width))
     }
 
+    /// The first name of a [`WidthRule::PerLayer`] that gives any of `layers` a number of channels and not a part.
+    pub fn absolute<S: AsRef<str>>(&self, layers: &[S]) -> Option<&str> {
+        let WidthRule::PerLayer(specs) = self else { return None };
+        let mut numbers = specs.iter().filter(|(_, spec)| matches!(spec, WidthSpec::Width(_)));
+        let found = numbers.find(|(pattern, _)| layers.iter().any(|layer| matches(pattern, layer.as_ref())));
+        found.map(|(pattern, _)| pattern.as_str())
+    }
+
     /// The names of a [`WidthRule::PerLayer`] that match none of `layers`: misspelt, or of another model.
     pub fn unmatched<S: AsRef<str>>(&self, layers: &[S]) -> Vec<&str> {
         let WidthRule::PerLayer(specs) = self else { return Vec::new() };

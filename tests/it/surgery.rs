@@ -272,3 +272,16 @@ fn macs_and_parameters_are_the_published_ones() {
         assert!((gone - cut).abs() < 0.1, "{keep:?}: {gone} % gone");
     }
 }
+
+#[test]
+fn a_number_of_channels_is_refused_where_a_layer_is_in_several_groups() {
+    let rule = || WidthRule::parse_file("widths", "layer3.*.conv2 40").expect("parses");
+    let find = |shortcut| {
+        let model = lively(zoo("resnet20", shortcut, Shape::new(3, 8, 8)));
+        let coupling = Coupling::derive(&model.graph, &[]).expect("couples");
+        Clusters::find(&model, &coupling, &ClusterPlan { widths: rule(), ..plan(Clustering::Even) })
+    };
+    let error = find(Shortcut::A).expect_err("three groups");
+    assert!(error.to_string().contains("layer3.*.conv2") && error.to_string().contains("5/8"), "{error}");
+    assert!(find(Shortcut::Projection).is_ok());
+}

@@ -103,7 +103,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let paths = Paths::new(&out);
     paths.spare_input(&args.file)?;
     let resumed = args.run.resume && paths.wide.exists();
-    if !args.run.resume && !args.run.force {
+    if !resumed && !args.run.force {
         refuse_overwriting(&out, WIDE)?;
         refuse_overwriting(&out, SLIM)?;
         if !same_file(&args.file, &paths.base) {
@@ -194,7 +194,14 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
     let clock = || started.elapsed().as_secs_f64();
     let certificate = block_on(certify(&device, stages, &clusters, &test, &clock))?;
-    if !certificate.is_lossless() {
+    if let Some(snap) = certificate.snap.as_ref().filter(|snap| snap.argmax_agreement != snap.samples) {
+        console.warn(&format!(
+            "the snap changed {} of {} answers: the clusters had not collapsed; a longer run or a higher --strength helps",
+            snap.samples - snap.argmax_agreement,
+            snap.samples
+        ));
+    }
+    if certificate.cut.argmax_agreement != certificate.cut.samples {
         console.warn(&format!(
             "the cut changed {} of {} answers; a longer run, a higher --strength or --snap helps",
             certificate.cut.samples - certificate.cut.argmax_agreement,
@@ -433,12 +440,17 @@ pub(super) fn summary(report: &Value) -> String {
             &format!("{:.2}x as fast", before / after),
         ]),
     ]);
-    format!(
-        "{answers}\nequal answers before and after the cut: {} of {}; largest difference of a logit: {:.1e}\n\n{cost}",
-        grouped(whole("argmax_agreement")),
-        grouped(whole("samples")),
-        number("max_abs_logit_diff"),
-    )
+    let equal = |step: &str, comparison: &Value| {
+        format!(
+            "\nequal answers before and after the {step}: {} of {}; largest difference of a logit: {:.1e}",
+            grouped(comparison["argmax_agreement"].as_u64().unwrap_or(0)),
+            grouped(comparison["samples"].as_u64().unwrap_or(0)),
+            comparison["max_abs_logit_diff"].as_f64().unwrap_or(f64::NAN),
+        )
+    };
+    let snap = &report["certificate"]["snap"];
+    let snap = if snap.is_object() { equal("snap", snap) } else { String::new() };
+    format!("{answers}{snap}{}\n\n{cost}", equal("cut", report))
 }
 
 /// Layer by layer, as text.
