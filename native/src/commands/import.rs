@@ -39,7 +39,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     let normalization = normalization(args, input.c)?;
 
     if !args.force {
-        refuse_overwriting(&args.out, BASE)?;
+        [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&args.out, file))?;
     }
     files::prepare_folder(&args.out)?;
     remove_stale(&args.out, &[WIDE, SLIM, REPORT])?;

@@ -66,8 +66,9 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
 
     let out = folder(args);
     let path = out.join(BASE);
-    if !args.run.resume && !args.run.force {
-        refuse_overwriting(&out, BASE)?;
+    let resuming = args.run.resume && path.exists();
+    if !resuming && !args.run.force {
+        [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
     }
     files::prepare_folder(&out)?;
     let (model, momentum) = match args.run.resume && path.exists() {
