@@ -42,7 +42,6 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
         [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&args.out, file))?;
     }
     files::prepare_folder(&args.out)?;
-    remove_stale(&args.out, &[WIDE, SLIM, REPORT])?;
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
     let checkpoint = Checkpoint {
         model,
@@ -58,6 +57,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     };
     let path = args.out.join(BASE);
     files::write(&path, &checkpoint.to_bytes()?)?;
+    remove_stale(&args.out, &[WIDE, SLIM, REPORT])?;
     let path = path.display().to_string();
     let normalised = match &normalization {
         Some(Normalization { mean, std }) => {
