@@ -46,7 +46,7 @@ export class AnswersPanel {
         const bar = make('span', { class: `bar ${kind}` });
         bar.style.width = `${100 * probability}%`;
         const top = probability === Math.max(...answer.probabilities);
-        return make('td', top ? { class: 'top' } : {}, make('span', { class: 'track' }, bar), make('span', { class: 'value' }, percent(probability, 1)));
+        return make('td', top ? { class: 'best' } : {}, make('span', { class: 'track' }, bar), make('span', { class: 'value' }, percent(probability, 1)));
       });
       return make('tr', index === this.#label ? { class: 'truth' } : {}, make('th', { scope: 'row' }, name), ...cells);
     }));

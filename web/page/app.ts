@@ -13,6 +13,8 @@ import { initialState, type Networks, type State, type Store } from './state';
 const FOLD_MS = 3200;
 /** Filters are read back this often while training, each by one read-back. */
 const VIEW_EVERY = 350;
+/** A view that takes long, to read or to draw, is taken the less often. */
+const VIEW_SHARE = 4;
 /** Samples kept for the curves; beyond them every other one is dropped. */
 const MOST_SAMPLES = 2400;
 /** Layers whose filters are kept over the cut, so that they can still be looked at wide. */
@@ -21,7 +23,7 @@ const MOST_KEPT = 24;
 export class App {
   #session: Session | null = null;
   #base: Uint8Array | null = null;
-  #viewsAt = -Infinity;
+  #nextView = -Infinity;
   #reading = false;
   #wide = new Map<string, FilterView>();
   #networks: Networks | null = null;
@@ -305,10 +307,10 @@ export class App {
   async #views(now: boolean): Promise<void> {
     const session = this.#session;
     const { network, layer } = this.#state;
-    if (!session || !network || !layer || (!now && (this.#reading || performance.now() - this.#viewsAt < VIEW_EVERY))) return;
+    if (!session || !network || !layer || (!now && (this.#reading || performance.now() < this.#nextView))) return;
     if (this.#networks && this.#state.cutAt === (this.#state.progress?.step ?? 0)) return;
     this.#reading = true;
-    this.#viewsAt = performance.now();
+    const began = performance.now();
     const epoch = this.#epoch;
     try {
       const firstName = computingLayers(network)[0]?.name;
@@ -320,10 +322,13 @@ export class App {
       const get = (name: string | undefined) => (name ? (views.get(name) ?? null) : null);
       if (layer === this.#state.layer) this.store.set({ view: get(layer) });
       if (!this.#networks) this.store.set({ first: get(firstName), second: get(secondName) });
+      await Promise.resolve();
     } catch (error) {
       if (epoch === this.#epoch) notify(sentence(error));
     } finally {
       this.#reading = false;
+      const now = performance.now();
+      this.#nextView = now + Math.max(VIEW_EVERY, VIEW_SHARE * (now - began));
     }
   }
 

@@ -1,4 +1,4 @@
-/** The certificate of the cut: base, wide, slim and, once compared, the L1 cut, side by side. */
+/** The certificate of the cut: wide, slim and, once compared, the L1 cut, side by side. */
 
 import type { Certificate, Comparison } from '../client/types';
 import { byId, element, make, setText } from './dom';
@@ -33,7 +33,6 @@ function headline(certificate: Certificate): void {
 
 function table(certificate: Certificate, comparison: Comparison | null): void {
   const columns: Column[] = [
-    { title: 'Base', note: 'after training', kind: 'base' },
     { title: 'Wide', note: 'pulled together', kind: 'wide' },
     { title: 'Slim', note: 'after the cut', kind: 'slim' },
     ...(comparison ? [{ title: 'L1 cut', note: 'of the base', kind: 'l1' }] : []),
@@ -42,13 +41,13 @@ function table(certificate: Certificate, comparison: Comparison | null): void {
   const l1 = (text: (comparison: Comparison) => string) => (comparison ? [text(comparison)] : []);
   const smaller = (show: (value: number) => string, before: number, after: number): Cell => [show(after), change(before, after)];
   const rows: [string, Cell[]][] = [
-    ['Accuracy', [percent(c.baseAccuracy, 2), percent(c.wideAccuracy, 2), percent(c.slimAccuracy, 2), ...l1((x) => percent(x.accuracy, 2))]],
-    ['Equal answers', ['', '', `${whole(c.argmaxAgreement)} of ${whole(c.samples)}`, ...l1((x) => `${whole(x.argmaxAgreement)} of ${whole(x.samples)}`)]],
-    ['Largest logit difference', ['', '', scientific(c.maxAbsLogitDiff), ...l1((x) => scientific(x.maxAbsLogitDiff))]],
-    ['MACs an image', [count(c.macsBefore), count(c.macsBefore), smaller(count, c.macsBefore, c.macsAfter), ...l1((x) => count(x.macsAfter))]],
-    ['Parameters', [count(c.paramsBefore), count(c.paramsBefore), smaller(count, c.paramsBefore, c.paramsAfter), ...l1(() => count(c.paramsAfter))]],
-    ['Size', [bytes(c.bytesBefore), bytes(c.bytesBefore), smaller(bytes, c.bytesBefore, c.bytesAfter), ...l1(() => bytes(c.bytesAfter))]],
-    ['Time an image', ['', milliseconds(c.latencyBeforeMs), milliseconds(c.latencyAfterMs), ...l1(() => '')]],
+    ['Accuracy', [percent(c.wideAccuracy, 2), percent(c.slimAccuracy, 2), ...l1((x) => percent(x.accuracy, 2))]],
+    ['Equal answers', ['', `${whole(c.argmaxAgreement)} of ${whole(c.samples)}`, ...l1((x) => `${whole(x.argmaxAgreement)} of ${whole(x.samples)}`)]],
+    ['Largest logit difference', ['', scientific(c.maxAbsLogitDiff), ...l1((x) => scientific(x.maxAbsLogitDiff))]],
+    ['MACs an image', [count(c.macsBefore), smaller(count, c.macsBefore, c.macsAfter), ...l1((x) => count(x.macsAfter))]],
+    ['Parameters', [count(c.paramsBefore), smaller(count, c.paramsBefore, c.paramsAfter), ...l1(() => count(c.paramsAfter))]],
+    ['Size', [bytes(c.bytesBefore), smaller(bytes, c.bytesBefore, c.bytesAfter), ...l1(() => bytes(c.bytesAfter))]],
+    ['Time an image', [milliseconds(c.latencyBeforeMs), milliseconds(c.latencyAfterMs), ...l1(() => '')]],
   ];
   const head = make('tr', {}, make('td', {}), ...columns.map(({ title, note, kind }) =>
     make('th', { scope: 'col', class: kind }, title, make('small', {}, note))));

@@ -33,7 +33,7 @@ export class CurvesPanel {
     const axis = { stroke: muted, font: `11px ${font}`, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
     const width = (box: HTMLElement) => Math.max(120, box.clientWidth);
     const marks = { hooks: { draw: [(plot: uPlot) => this.#marks(plot)] } };
-    const common = { height: height(this.trainingBox), legend: { show: false }, cursor: { y: false, points: { size: 6 } }, plugins: [marks], padding: [8, 8, 0, 0] as uPlot.Padding };
+    const common = { height: height(this.trainingBox), legend: { show: false }, cursor: { y: false, points: { size: 6 } }, plugins: [marks], padding: [8, 14, 0, 0] as uPlot.Padding };
     this.#training = new uPlot({
       ...common,
       width: width(this.trainingBox),

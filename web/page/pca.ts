@@ -11,17 +11,20 @@ export interface Plane {
 export type Point = [number, number];
 
 const ITERATIONS = 200;
+/** Beyond this many products only every so-many-th coordinate is used to find the plane. */
+const MOST_PRODUCTS = 4e7;
 
 /** The plane of the `rows` rows of `data`. With few rows in many dimensions the rows' Gram matrix is the small one. */
 export function principalPlane(data: ArrayLike<number>, rows: number): Plane {
   const length = rows > 0 ? data.length / rows : 0;
   const mean = new Float64Array(length);
   for (let i = 0; i < data.length; i++) mean[i % length]! += data[i]! / rows;
+  const stride = Math.max(1, Math.floor((rows * rows * length) / MOST_PRODUCTS));
   const gram = new Float64Array(rows * rows);
   for (let a = 0; a < rows; a++) {
     for (let b = a; b < rows; b++) {
       let sum = 0;
-      for (let k = 0; k < length; k++) {
+      for (let k = 0; k < length; k += stride) {
         sum += (data[a * length + k]! - mean[k]!) * (data[b * length + k]! - mean[k]!);
       }
       gram[a * rows + b] = sum;
@@ -43,6 +46,7 @@ export function principalPlane(data: ArrayLike<number>, rows: number): Plane {
     }
     return normalized(axis);
   }) as [Float64Array, Float64Array];
+  orthogonal(axes);
   return { mean, axes, explained: total > 0 ? Math.min(1, shown / total) : 1 };
 }
 
@@ -89,6 +93,13 @@ function largest(matrix: Float64Array, size: number, which: number): { vector: F
     vector = next.map((x) => x / value);
   }
   return { vector, value };
+}
+
+/** Takes from the second axis what it has of the first: rounding and strides leave a little. */
+function orthogonal(axes: [Float64Array, Float64Array]): void {
+  const [first, second] = axes;
+  const shared = first.reduce((sum, value, k) => sum + value * second[k]!, 0);
+  axes[1] = normalized(second.map((value, k) => value - shared * first[k]!));
 }
 
 function normalized(vector: Float64Array): Float64Array {

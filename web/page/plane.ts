@@ -12,6 +12,8 @@ import { Surface } from './surface';
 const FOLLOW = 0.14;
 const MARGIN = 18;
 const TRAIL = 60;
+/** A plane of many filters takes long to find, so it is found the less often. */
+const PLANE_SHARE = 12;
 
 export class PlanePanel {
   readonly #surface: Surface;
@@ -25,6 +27,7 @@ export class PlanePanel {
   #points: Point[] = [];
   #trails: Point[][] = [];
   #extent = 1;
+  #nextPlane = -Infinity;
 
   constructor(canvas: HTMLCanvasElement, store: Store) {
     this.#state = store.state;
@@ -40,7 +43,9 @@ export class PlanePanel {
   #take(view: FilterView): void {
     const clustered = hasClusters(view);
     const known = this.#layer === view.layer && this.#plane?.mean.length === view.rowLength && this.#rows === view.rows;
-    if (!known || !this.#frozen) {
+    const due = performance.now() >= this.#nextPlane || clustered;
+    if (!known || (!this.#frozen && due)) {
+      const began = performance.now();
       let plane = principalPlane(view.weights, view.rows);
       const now = project(plane, view.weights, view.rows);
       if (known) plane = aligned(plane, now, this.#targets);
@@ -48,6 +53,7 @@ export class PlanePanel {
       this.#plane = plane;
       this.#trails = Array.from({ length: view.rows }, () => []);
       this.#frozen = clustered;
+      this.#nextPlane = performance.now() + PLANE_SHARE * (performance.now() - began);
       const points = project(plane, view.weights, view.rows);
       const extent = Math.max(1e-9, ...points.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y))));
       this.#extent = known && !clustered ? Math.max(extent, this.#extent * 0.9) : extent;

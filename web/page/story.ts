@@ -107,7 +107,7 @@ function sentence(state: State): string {
       if (state.collapsed) {
         return `Of ${before} filters in ${layer}, only ${after} different ones are left: those of a cluster are equal up to rounding. Now duplicates can go: press Cut.`;
       }
-      return `Training goes on, but filters of one colour share their gradient and are pulled to their mean: ${before} filters of ${layer} become ${after}, each cluster many times the same.`;
+      return `Training goes on, but filters of one colour share their gradient and are pulled to their mean: the ${before} filters of ${layer} are becoming ${after} different ones.`;
     case 'cut':
       if (!certificate) return 'A finished slim network: it can be evaluated, tried and trained on.';
       if (comparison) {
