@@ -22,7 +22,6 @@ const MOST_KEPT = 24;
 
 export class App {
   #session: Session | null = null;
-  #base: Uint8Array | null = null;
   #nextView = -Infinity;
   #reading = false;
   #wide = new Map<string, FilterView>();
@@ -82,7 +81,6 @@ export class App {
     const session = this.#needed();
     const settings = { ...this.#state.settings };
     const network = await session.reset(settings);
-    this.#base = null;
     this.#forget();
     const { device, data, deviceChoice, busy, picked } = this.#state;
     const layer = firstGrouped(network);
@@ -140,7 +138,6 @@ export class App {
     await this.#doing('Clustering', async () => {
       await this.#halt();
       const session = this.#needed();
-      this.#base = await session.save('base');
       const { forecast, network, widths } = await session.cluster();
       const applied = { ...this.#state.settings };
       this.store.set({
@@ -187,12 +184,10 @@ export class App {
 
   /** Back to the base network, to pull it together with other settings. */
   async again(): Promise<void> {
-    const base = this.#base;
-    if (!base) return;
     await this.#doing('Taking the base again', async () => {
       await this.#halt();
+      const base = await this.#needed().save('base');
       await this.#adopt('base.safetensors', base.slice().buffer);
-      this.#base = base;
     });
   }
 
@@ -201,8 +196,7 @@ export class App {
       const bytes = await file.arrayBuffer();
       await this.#halt();
       await this.#adopt(file.name, bytes);
-      this.#base = null;
-      say(`${file.name} is loaded.`, true);
+        say(`${file.name} is loaded.`, true);
     });
   }
 
