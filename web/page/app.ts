@@ -212,6 +212,8 @@ export class App {
     clearNotices();
     await this.#views(true);
     await this.#answer();
+    const { accuracy, samples } = await this.#needed().evaluate();
+    this.store.set({ evaluation: { accuracy, samples } });
   }
 
   async useData(files: File[] | Dropped[]): Promise<void> {

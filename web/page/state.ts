@@ -39,6 +39,8 @@ export interface State {
   fold: number;
   certificate: Certificate | null;
   comparison: Comparison | null;
+  /** What a loaded network gets right, until it is trained further. */
+  evaluation: { accuracy: number; samples: number } | null;
   picked: Picked | null;
   hasBase: boolean;
 }
@@ -76,6 +78,6 @@ export function initialState(settings: Settings, deviceChoice: DeviceChoice): St
     phase: 'empty', running: false, busy: 'Starting', progress: null, samples: [], forecast: null,
     clusteredAt: null, cutAt: null, deviationAtStart: null, collapsed: false,
     layer: null, view: null, first: null, second: null, fold: 0,
-    certificate: null, comparison: null, picked: null, hasBase: false,
+    certificate: null, comparison: null, evaluation: null, picked: null, hasBase: false,
   };
 }

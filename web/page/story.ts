@@ -24,8 +24,9 @@ export function pulled(state: State): number {
 
 /** Whether the base network is good enough for the next step to be interesting. */
 export function trained(state: State): boolean {
-  const { progress } = state;
-  return progress !== null && ((progress.validation ?? progress.accuracy) >= READY || progress.epoch >= 4);
+  const { progress, evaluation } = state;
+  if (progress === null) return evaluation !== null && evaluation.accuracy >= READY;
+  return (progress.validation ?? progress.accuracy) >= READY || progress.epoch >= 4;
 }
 
 export function story(state: State): Story {
@@ -41,7 +42,7 @@ export function story(state: State): Story {
 }
 
 function accuracyOf(state: State): number | null {
-  return state.progress ? (state.progress.validation ?? state.progress.accuracy) : null;
+  return state.progress ? (state.progress.validation ?? state.progress.accuracy) : (state.evaluation?.accuracy ?? null);
 }
 
 function trainResult(state: State): string {
@@ -78,16 +79,21 @@ function primary(state: State): Story['primary'] {
     case 'empty':
       return make('train', 'Train', true);
     case 'base':
-      if (!state.running && !state.progress) return make('train', 'Train', true);
+      if (!state.running && !state.progress && !trained(state)) return make('train', 'Train on', true);
       return make('cluster', 'Pull together', trained(state));
     case 'centripetal':
       if (state.collapsed) return make('cut', 'Cut', true);
       if (state.running) return make('none', `Pulling together … ${Math.floor(100 * pulled(state))} %`, false, pulled(state));
       return make('train', 'Go on pulling', true);
     case 'cut':
-      if (!state.certificate) return make('none', 'This is a slim network', false);
+      if (!state.certificate) return make('none', 'Loaded: a slim network', false);
       return state.comparison ? make('download', 'Download slim.safetensors', true) : make('compare', 'Compare with an L1 cut', true);
   }
+}
+
+function loaded({ evaluation }: State): string {
+  if (!evaluation) return 'This network was loaded from a file.';
+  return `This network was loaded from a file and gets ${percent(evaluation.accuracy)} of ${whole(evaluation.samples)} test images right.`;
 }
 
 function sentence(state: State): string {
@@ -99,7 +105,7 @@ function sentence(state: State): string {
         ? 'A small convolutional network with random filters. Press Train: it learns on your own machine, in this tab.'
         : 'Loading the network and its data.';
     case 'base':
-      if (!state.progress) return 'A network, ready to be trained further or to be pulled together.';
+      if (!state.progress) return `${loaded(state)} Train it further, or pull its filters together.`;
       return trained(state)
         ? 'It can tell most images apart, and every filter is different: deleting any would lose something. So first make some of them equal: press Pull together.'
         : 'Ordinary training: the filters take shape and accuracy rises.';
@@ -109,7 +115,7 @@ function sentence(state: State): string {
       }
       return `Training goes on, but filters of one colour share their gradient and are pulled to their mean: the ${before} filters of ${layer} are becoming ${after} different ones.`;
     case 'cut':
-      if (!certificate) return 'A finished slim network: it can be evaluated, tried and trained on.';
+      if (!certificate) return `${loaded(state)} It has been cut already: try it, or train it further.`;
       if (comparison) {
         return `Same network, same widths, no retraining: L1 deletes filters that still do something, and accuracy falls from ${percent(comparison.baseAccuracy)} to ${percent(comparison.accuracy)}. Identical filters were free: ${percent(certificate.slimAccuracy)}.`;
       }
