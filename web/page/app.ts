@@ -27,6 +27,7 @@ export class App {
   #wide = new Map<string, FilterView>();
   #networks: Networks | null = null;
   #epoch = 0;
+  #phaseBegan = 0;
   onAnswers: (answers: Answer[], state: State) => void = () => {};
 
   constructor(readonly store: Store) {}
@@ -39,6 +40,7 @@ export class App {
   async start(): Promise<void> {
     await this.#doing('Starting', async () => {
       this.#session?.close();
+      this.#session = null;
       const session = await Session.open({ device: this.#state.deviceChoice });
       this.#session = session;
       this.#listen(session);
@@ -52,28 +54,22 @@ export class App {
     session.on('progress', (progress) => this.#progress(progress));
     session.on('device', (device) => {
       this.store.set({ device });
-      if (device.lost) notify(device.lost, 'warning');
+      if (device.lost) notify(`The device was lost. Another one was opened (${device.name}), and the session goes on from its last state.`, 'warning');
     });
+    session.on('phase', ({ step }) => (this.#phaseBegan = step));
     session.on('error', (error) => {
       this.store.set({ running: false });
       notify(sentence(error));
     });
     session.on('paused', ({ why }) => {
-      const finished = this.#state.phase === 'centripetal' && this.#done();
-      this.store.set({ running: false, collapsed: this.#state.collapsed || finished });
+      const collapsed = why === 'collapsed';
+      this.store.set({ running: false, collapsed: this.#state.collapsed || collapsed });
       void this.#views(true);
-      if (finished) say('The filters of each cluster are equal now. Next: Cut.', true);
-      else if (why && !/^(asked|pause)/i.test(why)) notify(why, 'warning');
+      if (collapsed) say('C-SGD has done its steps. Next: Cut.', true);
     });
     session.on('work', ({ what, done, of }) => {
-      if (this.#state.busy && of > 1) this.store.set({ busy: `${what} ${Math.round((100 * done) / of)} %` });
+      if (this.#state.busy && what === 'data') this.store.set({ busy: `Loading images, ${Math.round((100 * done) / of)} %` });
     });
-  }
-
-  /** Whether the C-SGD run has taken its steps. */
-  #done(): boolean {
-    const { progress, clusteredAt, applied } = this.#state;
-    return progress !== null && clusteredAt !== null && progress.step - clusteredAt >= applied.collapseSteps;
   }
 
   /** A random network by the settings. */
@@ -110,9 +106,11 @@ export class App {
   }
 
   train(): void {
+    const session = this.#session;
+    if (!session) return notify('No session is open. Press Try again, or choose another device under Settings.');
     const { phase } = this.#state;
     this.store.set({ running: true, phase: phase === 'empty' ? 'base' : phase, collapsed: false });
-    this.#needed().train().catch((error: unknown) => {
+    session.train().catch((error: unknown) => {
       this.store.set({ running: false });
       notify(sentence(error));
     });
@@ -142,7 +140,7 @@ export class App {
       const applied = { ...this.#state.settings };
       this.store.set({
         phase: 'centripetal', forecast, network, reference: network, widths, applied, hasBase: true, collapsed: false,
-        clusteredAt: this.#state.progress?.step ?? 0, deviationAtStart: null,
+        clusteredAt: this.#phaseBegan, deviationAtStart: null,
       });
       await this.#views(true);
     });
@@ -159,7 +157,7 @@ export class App {
       if (wide) this.#networks = { wide, slim: network };
       this.store.set({
         phase: 'cut', certificate, network, reference: wide, comparison: null, fold: 0.001, collapsed: true,
-        cutAt: this.#state.progress?.step ?? 0,
+        cutAt: this.#phaseBegan,
       });
       cut = true;
     });
@@ -304,7 +302,7 @@ export class App {
     const session = this.#session;
     const { network, layer } = this.#state;
     if (!session || !network || !layer || (!now && (this.#reading || performance.now() < this.#nextView))) return;
-    if (this.#networks && this.#state.cutAt === (this.#state.progress?.step ?? 0)) return;
+    if (this.#networks && (this.#state.progress?.step ?? 0) <= (this.#state.cutAt ?? 0)) return;
     this.#reading = true;
     const began = performance.now();
     const epoch = this.#epoch;

@@ -62,7 +62,7 @@ function table(certificate: Certificate, comparison: Comparison | null): void {
 /** Accuracies as bars: what the eye compares. */
 function bars(certificate: Certificate, comparison: Comparison | null): void {
   const lines: [string, number, string][] = [
-    ['Base', certificate.baseAccuracy, 'base'],
+    ...(certificate.baseAccuracy === null ? [] : [['Base', certificate.baseAccuracy, 'base'] as [string, number, string]]),
     ['Wide, pulled together', certificate.wideAccuracy, 'wide'],
     ['Slim, identical filters cut', certificate.slimAccuracy, 'slim'],
     ...(comparison ? [['Base, cut by L1 norm', comparison.accuracy, 'l1'] as [string, number, string]] : []),

@@ -37,10 +37,10 @@ export class FilesPanel {
     this.#button('checkpoint-file', (files) => this.#take(files));
     let depth = 0;
     const mark = (on: boolean) => document.body.classList.toggle('dropping', on);
-    addEventListener('dragenter', (event) => { if (holdsFiles(event)) { depth++; mark(true); } });
-    addEventListener('dragleave', (event) => { if (holdsFiles(event) && --depth <= 0) { depth = 0; mark(false); } });
-    addEventListener('dragover', (event) => { if (holdsFiles(event)) event.preventDefault(); });
-    addEventListener('drop', (event) => {
+    document.addEventListener('dragenter', (event) => { if (holdsFiles(event)) { depth++; mark(true); } });
+    document.addEventListener('dragleave', (event) => { if (holdsFiles(event) && --depth <= 0) { depth = 0; mark(false); } });
+    document.addEventListener('dragover', (event) => { if (holdsFiles(event)) event.preventDefault(); });
+    document.addEventListener('drop', (event) => {
       if (!holdsFiles(event)) return;
       event.preventDefault();
       depth = 0;

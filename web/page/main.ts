@@ -52,6 +52,7 @@ new Controls(store, {
 });
 
 const actions: Record<Action, () => void> = {
+  start: () => void app.start(),
   train: () => app.train(),
   cluster: () => void app.cluster(),
   cut: () => void app.cut(),
@@ -139,9 +140,9 @@ function showButtons(state: State): void {
   const run = byId('run', HTMLButtonElement);
   setText(run, running ? 'Pause' : phase === 'empty' ? 'Train' : 'Train on');
   run.hidden = !running && action === 'train';
-  run.disabled = busy !== null;
-  byId('step', HTMLButtonElement).disabled = busy !== null || running;
-  byId('reset', HTMLButtonElement).disabled = busy !== null;
+  run.disabled = busy !== null || !state.network;
+  byId('step', HTMLButtonElement).disabled = busy !== null || running || !state.network;
+  byId('reset', HTMLButtonElement).disabled = busy !== null || !state.network;
   element('early').hidden = phase !== 'centripetal' || collapsed || busy !== null;
   element('again').hidden = phase !== 'cut' || !state.certificate;
   byId('again', HTMLButtonElement).disabled = busy !== null;

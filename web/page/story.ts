@@ -3,7 +3,7 @@
 import { percent, scientific, whole } from './format';
 import type { State } from './state';
 
-export type Action = 'train' | 'cluster' | 'cut' | 'compare' | 'download' | 'none';
+export type Action = 'start' | 'train' | 'cluster' | 'cut' | 'compare' | 'download' | 'none';
 export type Status = 'past' | 'now' | 'ahead';
 
 export interface Story {
@@ -75,6 +75,7 @@ function compareResult({ comparison }: State): string {
 function primary(state: State): Story['primary'] {
   const make = (action: Action, label: string, ready: boolean, progress: number | null = null) => ({ action, label, ready, progress });
   if (state.busy) return make('none', `${state.busy} …`, false);
+  if (!state.network) return make('start', 'Try again', true);
   switch (state.phase) {
     case 'empty':
       return make('train', 'Train', true);
@@ -101,6 +102,7 @@ function sentence(state: State): string {
   const [before, after] = (layer ? widths[layer] : undefined) ?? [0, 0];
   switch (state.phase) {
     case 'empty':
+      if (!state.network && !state.busy) return 'The session could not start; the message below says why. Choose another device under Settings, or try again.';
       return state.network
         ? 'A small convolutional network with random filters. Press Train: it learns on your own machine, in this tab.'
         : 'Loading the network and its data.';

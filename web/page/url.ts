@@ -16,7 +16,7 @@ export const DEFAULTS: Settings = {
   clustering: 'kmeans',
 };
 
-export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'vgg16'];
+export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16'];
 
 export interface Shared {
   settings: Settings;
