@@ -1,7 +1,7 @@
 /** What the buttons do: calls of the session in the right order, and their results into the state. */
 
 import { Session } from '../client/session';
-import type { Answer, FilterView, Progress, Settings } from '../client/types';
+import type { Answer, DeviceChoice, FilterView, Progress, Settings } from '../client/types';
 import { download } from './dom';
 import type { Dropped } from './files';
 import { percent, scientific, whole } from './format';
@@ -48,6 +48,18 @@ export class App {
       this.store.set({ data: await session.useEmbedded() });
       await this.#fresh();
     });
+    if (this.#state.device?.kind === 'software-gpu' && this.#state.deviceChoice === 'auto') {
+      notify('This browser has no hardware GPU to offer, only a software adapter: everything works, but the CPU code in WebAssembly is several times faster here.', 'warning', {
+        label: 'Use the CPU',
+        run: () => void this.use('cpu'),
+      });
+    }
+  }
+
+  /** Starts again on another device. */
+  async use(deviceChoice: DeviceChoice): Promise<void> {
+    this.store.set({ deviceChoice });
+    await this.start();
   }
 
   #listen(session: Session): void {

@@ -39,7 +39,7 @@ function show(device: DeviceInfo): void {
   chip.dataset['kind'] = device.kind;
   setText(element('device-kind'), KINDS[device.kind]);
   setText(element('device-name'), device.kind === 'cpu' ? '' : device.name);
-  setText(element('device-reason'), device.reason);
+  setText(element('device-reason'), `${KINDS[device.kind]}. Why: ${device.reason.replace(/\.$/, '')}.`);
   const facts: [string, string][] = [
     ['Device', device.name], ['Backend', device.backend], ['Driver', device.driver],
     ...Object.entries(device.limits).slice(0, 8).map(([name, value]): [string, string] => [spaced(name), /size/i.test(name) ? bytes(value) : whole(value)]),

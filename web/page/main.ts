@@ -88,10 +88,7 @@ const layerSelect = byId('layer', HTMLSelectElement);
 layerSelect.addEventListener('change', () => app.select(layerSelect.value));
 const deviceSelect = byId('device', HTMLSelectElement);
 deviceSelect.value = shared.device;
-deviceSelect.addEventListener('change', () => {
-  store.set({ deviceChoice: deviceSelect.value as DeviceChoice });
-  void app.start();
-});
+deviceSelect.addEventListener('change', () => void app.use(deviceSelect.value as DeviceChoice));
 
 addEventListener('beforeunload', (event) => {
   if (store.state.running) event.preventDefault();
@@ -108,6 +105,7 @@ store.subscribe((state, changed) => {
   }
   showStory(state);
   showButtons(state);
+  if (changed.has('deviceChoice')) deviceSelect.value = state.deviceChoice;
   if (changed.has('network') || changed.has('layer') || changed.has('phase')) showLayers(state);
   if (changed.has('data') && state.data) showData(state.data);
 });

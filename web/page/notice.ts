@@ -14,13 +14,21 @@ export function sentence(error: unknown): string {
 }
 
 /** Shows `text` until it is closed. `kind` "warning" is for what the session has already dealt with. */
-export function notify(text: string, kind: 'error' | 'warning' = 'error'): void {
+export function notify(text: string, kind: 'error' | 'warning' = 'error', remedy?: { label: string; run: () => void }): void {
   const box = element('notices');
   const same = [...box.children].find((child) => child.firstChild?.textContent === text);
   same?.remove();
   while (box.childElementCount >= MOST) box.firstElementChild?.remove();
   const close = make('button', { type: 'button', class: 'quiet' }, 'Close');
   const notice = make('div', { class: `notice ${kind}` }, make('p', {}, text), close);
+  if (remedy) {
+    const button = make('button', { type: 'button' }, remedy.label);
+    button.addEventListener('click', () => {
+      notice.remove();
+      remedy.run();
+    });
+    close.before(button);
+  }
   close.addEventListener('click', () => notice.remove());
   box.append(notice);
 }

@@ -12,6 +12,7 @@ const progress = (patch: Partial<Progress>): Progress => ({
   phase: 'base', step: 100, epoch: 1, loss: 1, accuracy: 0.5, images: 1, imagesPerSecond: 1, stepsPerSecond: 1, lr: 0.1, strength: null,
   deviation: null, forecast: null, validation: null, ...patch,
 });
+const sample = (validation: number | null) => ({ step: 100, loss: 1, accuracy: 0.5, validation, deviation: null });
 const state = (patch: Partial<State>): State => ({ ...initialState(DEFAULTS, 'auto'), busy: null, network: { layers: [], nodes: [], macs: 1, parameters: 1, bytes: 1 }, ...patch });
 const certificate = { samples: 1000, argmaxAgreement: 1000, baseAccuracy: 0.8, wideAccuracy: 0.8, slimAccuracy: 0.8, lossless: true } as Certificate;
 
@@ -20,8 +21,8 @@ describe('story', () => {
     [{ busy: 'Starting' }, 'none', false, 0],
     [{}, 'train', true, 0],
     [{ network: null }, 'start', true, 0],
-    [{ phase: 'base', running: true, progress: progress({}) }, 'cluster', false, 0],
-    [{ phase: 'base', running: true, progress: progress({ validation: 0.8 }) }, 'cluster', true, 0],
+    [{ phase: 'base', running: true, progress: progress({}), samples: [sample(null)] }, 'cluster', false, 0],
+    [{ phase: 'base', running: true, progress: progress({}), samples: [sample(0.8), sample(null)] }, 'cluster', true, 0],
     [{ phase: 'centripetal', running: true, clusteredAt: 50, progress: progress({}) }, 'none', false, 1],
     [{ phase: 'centripetal', clusteredAt: 50, progress: progress({}) }, 'train', true, 1],
     [{ phase: 'centripetal', clusteredAt: 50, collapsed: true, progress: progress({}) }, 'cut', true, 1],

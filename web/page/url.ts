@@ -8,7 +8,7 @@ export const DEFAULTS: Settings = {
   batch: 50,
   seed: 1,
   lr: 0.05,
-  keep: '1/2',
+  keep: '3/8',
   strength: 'auto',
   collapseSteps: 400,
   momentum: 0.9,
