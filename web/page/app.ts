@@ -77,6 +77,7 @@ export class App {
       const collapsed = why === 'collapsed';
       this.store.set({ running: false, collapsed: this.#state.collapsed || collapsed });
       void this.#views(true);
+      void this.#answer();
       if (collapsed) say('C-SGD has done its steps. Next: Cut.', true);
     });
     session.on('work', ({ what, done, of }) => {
@@ -305,6 +306,7 @@ export class App {
     const start = shrunk ? deviation * Math.exp(-2 * (progress.forecast ?? 0)) : deviationAtStart;
     this.store.set({ progress, samples: kept, deviationAtStart: start });
     void this.#views(false);
+    if (validation !== null) void this.#answer();
     const extra = phase === 'centripetal' && deviation !== null ? `, deviation ${scientific(deviation)}` : '';
     say(`Step ${step}, loss ${loss.toFixed(2)}, accuracy ${percent(validation ?? accuracy)}${extra}.`);
   }

@@ -8,6 +8,8 @@ import type { Sample, State, Store } from './state';
 
 const FLOOR = 1e-16;
 const LOWEST = 200;
+/** The first batches may lose more, and would flatten all that follows. */
+const HIGHEST_LOSS = 3;
 
 export class CurvesPanel {
   #state: State;
@@ -37,7 +39,7 @@ export class CurvesPanel {
     this.#training = new uPlot({
       ...common,
       width: width(this.trainingBox),
-      scales: { x: { time: false, range: (_, min, max) => [min ?? 0, Math.max(max ?? 0, (min ?? 0) + 20)] }, y: { range: [0, 1] }, loss: { range: (_, __, max) => [0, Math.max(0.5, (max || 2.5) * 1.05)] } },
+      scales: { x: { time: false, range: (_, min, max) => [min ?? 0, Math.max(max ?? 0, (min ?? 0) + 20)] }, y: { range: [0, 1] }, loss: { range: (_, __, max) => [0, Math.min(HIGHEST_LOSS, Math.max(0.5, (max || 2.5) * 1.05))] } },
       axes: [
         { ...axis, size: 24 },
         { ...axis, size: 42, values: (_, ticks) => ticks.map((tick) => percent(tick, 0)) },
@@ -125,7 +127,7 @@ export class CurvesPanel {
       ctx.fillStyle = theme().muted;
       const right = x > bbox.left + bbox.width - 30 * ratio;
       ctx.textAlign = right ? 'right' : 'left';
-      ctx.fillText(name, x + (right ? -4 : 4) * ratio, bbox.top + bbox.height - 5 * ratio);
+      ctx.fillText(name, x + (right ? -4 : 4) * ratio, plot === this.#training ? bbox.top + 10 * ratio : bbox.top + bbox.height - 5 * ratio);
       ctx.restore();
     }
   }

@@ -46,7 +46,7 @@ export function powerOfTen(exponent: number): string {
 
 /** Milliseconds with three figures. */
 export function milliseconds(value: number): string {
-  return `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} ms`;
+  return `${value >= 100 ? value.toFixed(0) : Number(value.toPrecision(3))} ms`;
 }
 
 /** How much smaller: 100 to 37 is "−63 %". */

@@ -1,30 +1,21 @@
 /** The demo page in real Chromium: the story from Train to Compare, and what visitors do to it. */
 
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { expect, test, type Page } from '@playwright/test';
+import { join } from 'node:path';
+import type { Page } from '@playwright/test';
+import { expect, native, test, watch } from './support.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 /** A network that SwiftShader trains within a test's time. */
 const SMALL = '?width=1&batch=32&collapseSteps=150';
 const MINUTES = 60_000;
 
-/** Opens the page and notes what must not happen: errors in the console, requests to other hosts. */
-async function open(page: Page, query = SMALL): Promise<string[]> {
-  const wrong: string[] = [];
-  page.on('pageerror', (error) => wrong.push(`exception: ${error.message}`));
-  page.on('console', (message) => {
-    if (message.type() === 'error') wrong.push(`console: ${message.text()}`);
-  });
-  await page.goto(`./index.html${query}`);
-  const host = new URL(page.url()).host;
-  page.on('request', (request) => {
-    const url = new URL(request.url());
-    if (!['blob:', 'data:'].includes(url.protocol) && url.host !== host) wrong.push(`request to ${url.href}`);
-  });
+/** Opens the page; returns what must stay empty: errors in the console, exceptions, requests to other hosts. */
+async function open(page: Page, site: string, query = SMALL): Promise<string[]> {
+  const wrong = watch(page, new URL(site).origin);
+  await page.goto(`${site}index.html${query}`);
   await primary(page, 'Train');
   return wrong;
 }
@@ -62,13 +53,9 @@ async function checkAccessible(page: Page): Promise<void> {
   expect(violations).toEqual([]);
 }
 
-/** The native tool, which the test suite builds before it comes here. */
-function native(...args: string[]): Record<string, unknown> {
-  const root = resolve(import.meta.dirname, '../..');
-  const candidates = [process.env['CENTRIPETAL_BIN'], join(root, 'target/release/centripetal'), join(root, 'target/debug/centripetal')];
-  const binary = candidates.find((path): path is string => path !== undefined && existsSync(path));
-  if (!binary) throw new Error('The native tool is missing: run `cargo build --release` first, or name it in CENTRIPETAL_BIN.');
-  return JSON.parse(execFileSync(binary, [...args, '--device', 'cpu', '--json'], { encoding: 'utf8' })) as Record<string, unknown>;
+/** What the native tool answers. */
+function tool(...args: string[]): Record<string, unknown> {
+  return JSON.parse(native('centripetal', ...args, '--device', 'cpu', '--json')) as Record<string, unknown>;
 }
 
 async function drop(page: Page, name: string, text: string): Promise<void> {
@@ -79,10 +66,11 @@ async function drop(page: Page, name: string, text: string): Promise<void> {
   }, [name, text]);
 }
 
-test('trains, pulls together, cuts without loss, compares, and hands out the slim network', async ({ page }) => {
+test('trains, pulls together, cuts without loss, compares, and hands out the slim network', async ({ page, site }) => {
   test.setTimeout(8 * MINUTES);
-  const wrong = await open(page);
+  const wrong = await open(page, site);
   await expect(page.locator('#device-chip')).toContainText('WebGPU');
+  await expect(page.locator('#notices')).toContainText('software adapter');
   await checkAccessible(page);
 
   await press(page);
@@ -133,7 +121,7 @@ test('trains, pulls together, cuts without loss, compares, and hands out the sli
   expect(download.suggestedFilename()).toBe('slim.safetensors');
   const file = join(mkdtempSync(join(tmpdir(), 'centripetal-page-')), 'slim.safetensors');
   await download.saveAs(file);
-  const evaluated = native('eval', file, '--data', 'embedded');
+  const evaluated = tool('eval', file, '--data', 'embedded');
   expect(evaluated['samples']).toBe(1000);
   expect(evaluated['accuracy']).toBeCloseTo(slim, 3);
 
@@ -143,21 +131,21 @@ test('trains, pulls together, cuts without loss, compares, and hands out the sli
   expect(wrong).toEqual([]);
 });
 
-test('loads a network that the native tool made', async ({ page }) => {
+test('loads a network that the native tool made', async ({ page, site }) => {
   test.setTimeout(3 * MINUTES);
   const folder = mkdtempSync(join(tmpdir(), 'centripetal-page-'));
-  native('train', 'lenet', '--data', 'embedded', '--width', '1', '--epochs', '1', '--out', folder);
+  tool('train', 'lenet', '--data', 'embedded', '--width', '1', '--epochs', '1', '--out', folder);
   const file = join(folder, 'base.safetensors');
-  const { accuracy } = native('eval', file, '--data', 'embedded') as { accuracy: number };
-  const wrong = await open(page);
+  const { accuracy } = tool('eval', file, '--data', 'embedded') as { accuracy: number };
+  const wrong = await open(page, site);
   await page.locator('#checkpoint-file').setInputFiles(file);
   await expect(page.locator('#sentence')).toContainText('1,000 test images right', { timeout: MINUTES });
   expect(Math.abs((await share(page, '#sentence')) - accuracy)).toBeLessThan(0.0015);
   expect(wrong).toEqual([]);
 });
 
-test('takes a setting from its address and puts it back there', async ({ page }) => {
-  const wrong = await open(page, '?width=0.5&lr=0.02&keep=5/8&strength=0.3&seed=9&clustering=even&batch=16&collapseSteps=200');
+test('takes a setting from its address and puts it back there', async ({ page, site }) => {
+  const wrong = await open(page, site, '?width=0.5&lr=0.02&keep=5/8&strength=0.3&seed=9&clustering=even&batch=16&collapseSteps=200');
   await expect(page.locator('#lr-value')).toHaveText('0.02');
   await expect(page.locator('#keep-value')).toContainText('5/8');
   await expect(page.locator('#strength-value')).toHaveText('0.3');
@@ -176,9 +164,9 @@ test('takes a setting from its address and puts it back there', async ({ page })
   expect(wrong).toEqual([]);
 });
 
-test('goes on while settings are moved, and says which wait', async ({ page }) => {
+test('goes on while settings are moved, and says which wait', async ({ page, site }) => {
   test.setTimeout(3 * MINUTES);
-  const wrong = await open(page);
+  const wrong = await open(page, site);
   await press(page);
   await expect(page.locator('#meta')).toContainText('step', { timeout: MINUTES });
   for (const value of ['10', '90', '60']) await page.locator('#lr').fill(value);
@@ -205,9 +193,9 @@ test('goes on while settings are moved, and says which wait', async ({ page }) =
   expect(wrong).toEqual([]);
 });
 
-test('answers bad files with a sentence and stays usable', async ({ page }) => {
+test('answers bad files with a sentence and stays usable', async ({ page, site }) => {
   test.setTimeout(3 * MINUTES);
-  const wrong = await open(page);
+  const wrong = await open(page, site);
   const notice = page.locator('#notices .notice').last();
   await drop(page, 'holiday.txt', 'no images in here at all');
   await expect(notice).toContainText('holiday.txt');
@@ -224,10 +212,10 @@ test('answers bad files with a sentence and stays usable', async ({ page }) => {
   expect(wrong).toEqual([]);
 });
 
-test('can be used by keyboard alone, and is quiet for those who want no motion', async ({ page }) => {
+test('can be used by keyboard alone, and is quiet for those who want no motion', async ({ page, site }) => {
   test.setTimeout(4 * MINUTES);
   await page.emulateMedia({ reducedMotion: 'reduce' });
-  const wrong = await open(page, '?width=0.5&batch=16&collapseSteps=100&lr=0.05');
+  const wrong = await open(page, site, '?width=0.5&batch=16&collapseSteps=100&lr=0.05');
   const focused = () => page.evaluate(() => document.activeElement?.id ?? '');
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
@@ -258,10 +246,10 @@ test('can be used by keyboard alone, and is quiet for those who want no motion',
 });
 
 for (const scheme of ['light', 'dark'] as const) {
-  test(`fits a phone, ${scheme}`, async ({ page }) => {
+  test(`fits a phone, ${scheme}`, async ({ page, site }) => {
     await page.setViewportSize({ width: 360, height: 740 });
     await page.emulateMedia({ colorScheme: scheme });
-    const wrong = await open(page);
+    const wrong = await open(page, site);
     await page.locator('#settings > summary').click();
     const { scroll, inner } = await page.evaluate(() => ({ scroll: document.documentElement.scrollWidth, inner: innerWidth }));
     expect(scroll).toBeLessThanOrEqual(inner);
