@@ -216,7 +216,7 @@ impl Gpu {
     pub(super) fn destroy(&self) {
         lock(&self.fault).get_or_insert_with(|| {
             Error::new(ErrorKind::DeviceLost, "running on the GPU")
-                .found("the device was destroyed")
+                .found("the device was lost: destroyed on purpose")
                 .next("Open another one")
         });
         self.device.destroy();

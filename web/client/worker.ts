@@ -3,7 +3,7 @@
 // in chunks, so that a request waits a fifth of a second at most.
 
 import init, { lastPanic, Session as Engine } from '../pkg/centripetal_web.js';
-import { openFiles } from './files.ts';
+import { contentOf, openFiles } from './files.ts';
 import type { DeviceChoice, DeviceInfo, Files, KernelCheck, Progress, SessionError, SessionEvents, Settings } from './types.ts';
 
 /** Milliseconds from one progress to the next. */
@@ -233,7 +233,7 @@ async function fetched(name: string): Promise<Uint8Array> {
     throw fail(String(error));
   });
   if (!response.ok) throw fail(`the answer ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
+  return contentOf(await response.blob(), name, problem);
 }
 
 async function testKernels(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
