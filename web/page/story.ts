@@ -123,9 +123,9 @@ function sentence(state: State): string {
         : 'Ordinary training: the filters take shape and accuracy rises.';
     case 'centripetal':
       if (state.collapsed) {
-        return `Of ${before} filters in ${layer}, only ${after} different ones are left: those of a cluster are equal up to rounding. Now duplicates can go: press Cut.`;
+        return `Of ${before} filters in ${layer}, only ${after === 1 ? 'a single one is' : `${after} different ones are`} left: those of a cluster are equal up to rounding. Now duplicates can go: press Cut.`;
       }
-      return `Training goes on, but filters of one colour share their gradient and are pulled to their mean: the ${before} filters of ${layer} are becoming ${after} different ones.`;
+      return `Training goes on, but filters of one colour share their gradient and are pulled to their mean: the ${before} filters of ${layer} are becoming ${after === 1 ? 'a single one' : `${after} different ones`}.`;
     case 'cut':
       if (!certificate) return `${loaded(state)} It has been cut already: try it, or train it further.`;
       if (comparison) {

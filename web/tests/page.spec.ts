@@ -229,6 +229,7 @@ test('can be used by keyboard alone, and is quiet for those who want no motion',
   await expect(page.locator('#run')).toHaveText('Train on');
   await page.keyboard.press('Shift+Tab');
   await primary(page, 'Pull together');
+  await page.waitForTimeout(600);
   await page.keyboard.press('Enter');
   await primary(page, 'Cut', 2 * MINUTES);
   await page.waitForTimeout(600);
