@@ -54,6 +54,8 @@ pub(crate) struct Run<'a> {
     pub(crate) train: Arc<Loader>,
     pub(crate) test: &'a Loader,
     pub(crate) augment: Augment,
+    /// Of the training images.
+    pub(crate) fingerprint: u64,
     pub(crate) provenance: Provenance,
     pub(crate) clusters: Option<Clusters>,
     /// Where checkpoints go.
@@ -286,6 +288,8 @@ impl Run<'_> {
         let training = Training {
             config: trainer.config().clone(),
             augment: self.augment,
+            images: self.train.dataset().len(),
+            fingerprint: self.fingerprint,
             step: trainer.steps(),
             momentum: block_on(trainer.momentum())?,
         };
@@ -314,6 +318,9 @@ pub(crate) struct Identity<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) config: &'a TrainConfig,
     pub(crate) augment: Augment,
+    /// How many training images there are, and their fingerprint.
+    pub(crate) images: usize,
+    pub(crate) fingerprint: u64,
     pub(crate) provenance: &'a Provenance,
 }
 
@@ -340,6 +347,7 @@ pub(crate) fn resume(
     let options = [
         ("--seed", show(&checkpoint.provenance.seed), show(&now.provenance.seed)),
         ("--data", show(&checkpoint.provenance.data), show(&now.provenance.data)),
+        ("training images (--data, --train-limit)", show(&training.images), show(&now.images)),
         ("--batch", show(&then.batch), show(&config.batch)),
         ("--lr", show(&then.schedule.base_lr), show(&config.schedule.base_lr)),
         (
@@ -369,6 +377,9 @@ pub(crate) fn resume(
         if then != now {
             return differs(what, then, now);
         }
+    }
+    if training.fingerprint != now.fingerprint {
+        return differs("the training images", "those of other data", "these");
     }
     if checkpoint.provenance.normalization != now.provenance.normalization {
         return differs("the normalisation of images", "that of other data", "that of these");

@@ -268,6 +268,85 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     let other = [&["train", "resnet20", "--out", "INT"], options].concat();
     resume(other, &[], &["lenet", "resnet20"]);
     resume([&["train", "lenet", "--out", "INT"], SMALL].concat(), &[], &["as in the run so far"]);
+    train(&dir, "other");
+    fails(
+        &dir,
+        &[&["prune", "other/base.safetensors", "--strength", "0.1", "--out", "halted", "--resume"], options]
+            .concat(),
+        &["FILE as in the run so far", "differs"],
+    );
+}
+
+#[test]
+fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let base = read(&dir, "run/base.safetensors");
+    let again = |words: &[&'static str]| [words, SMALL].concat();
+    fails(
+        &dir,
+        &again(&["train", "run/base.safetensors", "--force", "--out", "run"]),
+        &["training from run/base.safetensors", "--out"],
+    );
+    fails(
+        &dir,
+        &["import", "run/base.safetensors", "--model", "lenet", "--force", "--out", "run"],
+        &["importing run/base.safetensors", "--out"],
+    );
+    assert!(read(&dir, "run/base.safetensors") == base);
+
+    // An interrupted prune keeps the report of the base training, and a finished one holds it.
+    let prune = ["prune", "run/base.safetensors", "--keep", "1/2", "--strength", "0.1"];
+    let long = [&prune[..], &["--data", "synthetic", "--train-limit", "1000", "--test-limit", "50"]].concat();
+    let long = [&long[..], &["--batch", "20", "--epochs", "6"]].concat();
+    let mut child = start(&dir, &long);
+    wait_for(&dir.path().join("run/wide.safetensors"), &mut child);
+    signal(&child, "INT");
+    assert_eq!(ran(child.wait_with_output().expect("ends")).code, Some(130));
+    assert_eq!(report(&dir, "run")["phase"], "train");
+    ok(&dir, &[&long[..], &["--resume"]].concat());
+    assert_eq!(report(&dir, "run")["training"]["phase"], "train");
+
+    // Another base in that folder brings none of it along.
+    ok(&dir, &again(&["train", "lenet", "--epochs", "1", "--seed", "7", "--out", "other"]));
+    ok(&dir, &again(&["prune", "other/base.safetensors", "--strength", "0.1", "--force", "--out", "run"]));
+    let lines = String::from_utf8(read(&dir, "run/metrics.jsonl")).expect("text");
+    assert!(report(&dir, "run")["training"].is_null() && !lines.contains("\"train\""), "{lines}");
+
+    // Other images of the same name, and other classes.
+    let images = |shade: u8| [vec![1; 1], vec![shade; 3072]].concat().repeat(64);
+    fs::write(dir.path().join("a.bin"), images(1)).expect("writes");
+    fs::write(dir.path().join("b.bin"), images(2)).expect("writes");
+    let cifar = |data: &'static str| {
+        ["train", "lenet", "--data", data, "--epochs", "1", "--batch", "32", "--out", "cifar"]
+    };
+    ok(&dir, &cifar("cifar10:a.bin"));
+    fails(
+        &dir,
+        &[&cifar("cifar10:b.bin")[..], &["--resume"]].concat(),
+        &["as in the run so far", "the training images"],
+    );
+    // The test images alone are enough for eval.
+    fs::create_dir(dir.path().join("tests")).expect("makes a folder");
+    fs::write(dir.path().join("tests/test_batch.bin"), images(3)).expect("writes");
+    let eval = ok(&dir, &["eval", "run/slim.safetensors", "--data", "cifar10:tests"]);
+    assert!(eval.err.contains("whose class 0 is") && eval.err.contains("\"airplane\""), "{}", eval.err);
+
+    fs::write(dir.path().join("widths.txt"), "conv1 3\n").expect("writes");
+    fails(
+        &dir,
+        &again(&[
+            "prune",
+            "other/base.safetensors",
+            "--widths",
+            "widths.txt",
+            "--freeze",
+            "conv1",
+            "--out",
+            "x",
+        ]),
+        &["conv1", "frozen"],
+    );
 }
 
 #[test]

@@ -56,6 +56,10 @@ pub struct Training {
     pub config: TrainConfig,
     /// How images are varied.
     pub augment: Augment,
+    /// Images of an epoch.
+    pub images: usize,
+    /// Their [`fingerprint`](crate::data::fingerprint).
+    pub fingerprint: u64,
     /// Steps done.
     pub step: u64,
     /// Momentum by parameter name; kept in the file's tensors.

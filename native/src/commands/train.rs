@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centripetal::data::Loader;
+use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Provenance, Stage};
 use centripetal::model::Model;
 use centripetal::train::{TrainConfig, Trainer};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
-    refuse_overwriting, remove_stale, test_batch,
+    refuse_overwriting, remove_stale, spare_input, test_batch,
 };
 use crate::args::TrainArgs;
 use crate::metrics::{self, Log, Phase};
@@ -46,6 +46,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         Named::File(checkpoint) => Some((args.model.as_str(), checkpoint.as_ref())),
         Named::Zoo(_) => None,
     };
+    let stored_file = stored.is_some();
     let splits = scene.open_data(&args.data, seed, stored)?;
     let model = model(args, named, splits.train.shape(), splits.train.classes().len())?;
     let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
@@ -64,19 +65,28 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         data: splits.train.name().to_owned(),
     };
 
+    let fingerprint = fingerprint(splits.train.as_ref())?;
+    let images = splits.train.len();
+
     let out = folder(args);
     let path = out.join(BASE);
     let resuming = args.run.resume && path.exists();
-    if !resuming && !args.run.force {
-        [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
+    if !resuming {
+        if stored_file {
+            spare_input("training from", Path::new(&args.model), &out, &[BASE, WIDE, SLIM])?;
+        }
+        if !args.run.force {
+            [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
+        }
     }
     files::prepare_folder(&out)?;
-    let (model, momentum) = match args.run.resume && path.exists() {
+    let (model, momentum) = match resuming {
         false => (model, None),
         true => {
             let mut checkpoint = files::checkpoint(&path)?;
-            let identity =
-                Identity { graph: &model.graph, config: &config, augment, provenance: &provenance };
+            let graph = &model.graph;
+            let provenance = &provenance;
+            let identity = Identity { graph, config: &config, augment, images, fingerprint, provenance };
             let training = run::resume(&path, &mut checkpoint, &identity)?;
             console.note(&format!(
                 "going on with {} after step {} of {}",
@@ -117,6 +127,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         train,
         test: &test,
         augment,
+        fingerprint,
         provenance,
         clusters: None,
         path: path.clone(),
