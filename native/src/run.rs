@@ -8,7 +8,7 @@ use centripetal::data::{Augment, Batch, Loader};
 use centripetal::device::{Device, DeviceKind};
 use centripetal::formats::{Checkpoint, Provenance, Training};
 use centripetal::graph::Graph;
-use centripetal::model::{Model, Tensors};
+use centripetal::model::{Model, TensorData, Tensors};
 use centripetal::optim::Decay;
 use centripetal::optim::forecast::Forecast;
 use centripetal::prune::Clusters;
@@ -73,32 +73,31 @@ pub(crate) struct Run<'a> {
     pub(crate) log: Log,
     pub(crate) collapse: Option<Collapse>,
     pub(crate) care: &'a Care,
-    /// How often the run has gone back after a loss that was not finite.
+    /// As in [`Start`], now.
     pub(crate) rollbacks: u32,
 }
 
-/// Where a run begins.
+/// Where a run begins or goes on.
+#[derive(Clone)]
 pub(crate) struct Start {
     pub(crate) model: Model,
     /// As it would be without rollbacks.
     pub(crate) config: TrainConfig,
-    /// Momentum, steps done and rollbacks of a run that goes on.
-    pub(crate) resumed: Option<(Tensors, u64, u32)>,
+    /// Momentum of a run that goes on.
+    pub(crate) momentum: Option<Tensors>,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// How often the run has gone back after a loss that was not finite.
+    pub(crate) rollbacks: u32,
 }
 
 impl Start {
-    /// Steps done.
-    pub(crate) fn step(&self) -> u64 {
-        self.resumed.as_ref().map_or(0, |(_, step, _)| *step)
-    }
-
     /// The trainer to go on with.
     fn trainer(&self, device: &Arc<Device>) -> Result<Trainer> {
-        let rollbacks = self.resumed.as_ref().map_or(0, |(.., rollbacks)| *rollbacks);
-        let mut trainer =
-            Trainer::new(Arc::clone(device), self.model.clone(), slowed(&self.config, rollbacks))?;
-        if let Some((momentum, step, _)) = &self.resumed {
-            trainer.resume(momentum, *step)?;
+        let config = slowed(&self.config, self.rollbacks);
+        let mut trainer = Trainer::new(Arc::clone(device), self.model.clone(), config)?;
+        if let Some(momentum) = &self.momentum {
+            trainer.resume(momentum, self.step)?;
         }
         Ok(trainer)
     }
@@ -170,13 +169,12 @@ impl Run<'_> {
     /// # Errors
     /// Those of the data and the device, [`ErrorKind::Numeric`] when the loss is no longer finite, [`ErrorKind::Io`] when
     /// a file cannot be written. The last checkpoint stays as it was.
-    pub(crate) fn go(&mut self, mut start: Start) -> Result<Ended> {
+    pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
         let guard = stop::Guard::new();
-        if let Some((.., rollbacks)) = &start.resumed {
-            self.rollbacks = *rollbacks;
-        }
-        let mut written = start.resumed.is_some();
+        let mut start = origin.clone();
+        let mut written = origin.momentum.is_some();
         loop {
+            self.rollbacks = start.rollbacks;
             let ended = start.trainer(&self.device).and_then(|mut trainer| {
                 if !written {
                     // So that there is something to go back to, and a full disk is told now and not in an hour.
@@ -186,49 +184,48 @@ impl Run<'_> {
                 self.train(&mut trainer, &guard)
             });
             match ended {
-                Err(error) if written || is_of_device(&error) => {
-                    start = self.recover(error, start, written)?
-                }
+                Err(error) => start = self.recover(error, &origin, start, written)?,
                 ended => return ended,
             }
         }
     }
 
-    /// Where to go on after `error`, if the user wants to; `written` says whether the checkpoint is this run's.
-    fn recover(&mut self, error: Error, start: Start, written: bool) -> Result<Start> {
+    /// Where to go on after `error`, if the user wants to: where the checkpoint is, if it is `written` by this run.
+    fn recover(&mut self, error: Error, origin: &Start, start: Start, written: bool) -> Result<Start> {
         let slower = error.kind() == ErrorKind::Numeric
             && self.care.on_nan == OnNan::Rollback
-            && self.rollbacks < ROLLBACKS;
+            && start.rollbacks < ROLLBACKS;
         let elsewhere = is_of_device(&error)
             && self.care.on_device_loss == OnDeviceLoss::Cpu
             && self.device.info().kind != DeviceKind::Cpu;
-        if slower {
-            self.rollbacks += 1;
-        } else if elsewhere {
-            self.device = Arc::new(Device::cpu("the GPU failed, and --on-device-loss cpu"));
-        } else {
+        if !(slower || elsewhere) {
             return Err(error);
         }
-        let (model, momentum, step) = if written {
+        let mut next = origin.clone();
+        next.rollbacks = start.rollbacks + u32::from(slower);
+        if written {
             let mut checkpoint = crate::files::checkpoint(&self.path)?;
+            // One from which the loss fails a second time was on its way to it: better from where the run began.
+            let doomed = slower && start.rollbacks > origin.rollbacks;
             match checkpoint.training.take() {
-                Some(training) => (checkpoint.model, Some(training.momentum), training.step),
-                None => return Err(error),
+                Some(training) if !(doomed && training.step == start.step) => {
+                    next.model = checkpoint.model;
+                    next.momentum = Some(training.momentum);
+                    next.step = training.step;
+                }
+                _ => {}
             }
-        } else {
-            (start.model, None, 0)
-        };
-        let config = start.config;
+        }
         let what = if slower {
-            format!("with the learning rate {}", slowed(&config, self.rollbacks).schedule.base_lr)
+            format!("with the learning rate {}", slowed(&next.config, next.rollbacks).schedule.base_lr)
         } else {
+            self.device = Arc::new(Device::cpu("the GPU failed, and --on-device-loss cpu"));
             self.console.device(self.device.info());
             "on the CPU".to_owned()
         };
-        self.console.warn(&format!("{error}. Going on after step {step} {what}"));
-        self.log = Log::open(self.path.parent().unwrap_or(Path::new(".")), self.phase, step)?;
-        let rollbacks = self.rollbacks;
-        Ok(Start { model, config, resumed: momentum.map(|momentum| (momentum, step, rollbacks)) })
+        self.console.warn(&format!("{error}. Going on after step {} {what}", next.step));
+        self.log = Log::open(self.path.parent().unwrap_or(Path::new(".")), self.phase, next.step)?;
+        Ok(next)
     }
 
     /// Trains until the schedule ends, the user interrupts or something fails.
@@ -444,11 +441,13 @@ impl Run<'_> {
     /// Writes the checkpoint, unless the model is no longer finite; its bytes.
     fn save(&self, trainer: &Trainer) -> Result<Vec<u8>> {
         let model = block_on(trainer.model())?;
-        model.validate().map_err(|error| {
-            Error::new(ErrorKind::Numeric, format!("training, step {}", trainer.steps()))
-                .found(error)
-                .next("The checkpoint before is kept; take a smaller --lr (and a smaller --strength)")
-        })?;
+        let broken = |tensor: &TensorData| tensor.data.iter().any(|x| !x.is_finite());
+        if let Some((name, _)) = model.tensors.iter().find(|(_, tensor)| broken(tensor)) {
+            return Err(Error::new(ErrorKind::Numeric, format!("training, step {}", trainer.steps()))
+                .expected("finite parameters and statistics")
+                .found(format!("NaN or infinity in {name}"))
+                .next("The checkpoint before is kept; take a smaller --lr (and a smaller --strength)"));
+        }
         let training = Training {
             config: trainer.config().clone(),
             augment: self.augment,

@@ -116,7 +116,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }
     }
     let _claim = files::claim(&out)?;
-    let (model, momentum) = if resumed {
+    let (model, training) = if resumed {
         let mut checkpoint = files::checkpoint(&paths.wide)?;
         if !at_home {
             return Err(Error::new(ErrorKind::Argument, format!("going on with {}", paths.wide.display()))
@@ -134,7 +134,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             training.step,
             config.schedule.total_steps
         ));
-        (checkpoint.model, Some((training.momentum, training.step, training.rollbacks)))
+        (checkpoint.model, Some(training))
     } else {
         if args.run.resume {
             console.note(&format!("{} is not there yet: beginning the run", paths.wide.display()));
@@ -169,8 +169,10 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
     let total = config.schedule.total_steps;
     let collapse = Collapse { start: chi(&base.model, &clusters), forecast: outlook.forecast.clone() };
-    let start = Start { model, config, resumed: momentum };
-    let log = Log::open(&out, Phase::Csgd, start.step())?;
+    let (step, rollbacks) = training.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = training.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Csgd, start.step)?;
     let ended = Run {
         console,
         device,

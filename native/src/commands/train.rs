@@ -80,7 +80,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         }
     }
     let _claim = files::claim(&out)?;
-    let (model, momentum) = match resuming {
+    let (model, resumed) = match resuming {
         false => (model, None),
         true => {
             let mut checkpoint = files::checkpoint(&path)?;
@@ -94,14 +94,14 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
                 training.step,
                 config.schedule.total_steps
             ));
-            (checkpoint.model, Some((training.momentum, training.step, training.rollbacks)))
+            (checkpoint.model, Some(training))
         }
     };
-    if args.run.resume && momentum.is_none() {
+    if args.run.resume && resumed.is_none() {
         console.note(&format!("{} is not there yet: beginning the run", path.display()));
     }
     let device = scene.open_device()?;
-    if momentum.is_none() {
+    if resumed.is_none() {
         remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
     }
 
@@ -116,8 +116,10 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     ));
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
     let total = config.schedule.total_steps;
-    let start = Start { model, config, resumed: momentum };
-    let log = Log::open(&out, Phase::Train, start.step())?;
+    let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = resumed.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Train, start.step)?;
     let ended = Run {
         console,
         device,
