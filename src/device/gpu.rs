@@ -226,7 +226,7 @@ impl Gpu {
         let size = words as u64 * 4;
         let limit = self.device.limits().max_storage_buffer_binding_size;
         if size > limit {
-            return Err(Error::new(ErrorKind::Device, format!("allocating {label}"))
+            return Err(Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
                 .expected(format!("at most {} MB in one buffer", limit >> 20))
                 .found(format!("{} MB", size >> 20))
                 .next("Take a smaller --batch"));
@@ -380,8 +380,12 @@ impl Gpu {
         self.check()
     }
 
+    pub(super) fn fault(&self) -> Option<Error> {
+        lock(&self.fault).clone()
+    }
+
     fn check(&self) -> Result<()> {
-        lock(&self.fault).clone().map_or(Ok(()), Err)
+        self.fault().map_or(Ok(()), Err)
     }
 }
 

@@ -351,6 +351,11 @@ impl Session {
         Ok(self.device())
     }
 
+    /// The error for which the device can no longer be used, if there is one.
+    pub fn fault(&self) -> JsValue {
+        self.device.fault().map_or(JsValue::UNDEFINED, |error| js::plain(&fault::to_json(&error)))
+    }
+
     /// Destroys the device, as a driver's reset would.
     #[wasm_bindgen(js_name = loseDevice)]
     pub fn lose_device(&self) {
