@@ -104,8 +104,12 @@ pub async fn adapters() -> Vec<DeviceInfo> {
 }
 
 fn no_gpu() -> Error {
-    Error::new(ErrorKind::Device, "opening a GPU")
-        .expected("a Vulkan, Metal, DX12 or WebGPU adapter")
+    let error = Error::new(ErrorKind::Device, "opening a GPU");
+    if cfg!(target_arch = "wasm32") {
+        return error.expected("a WebGPU adapter").found("none").next("Use another browser, or --device cpu");
+    }
+    error
+        .expected("a Vulkan, Metal or DX12 adapter")
         .found("none")
         .next("Install a driver (on Debian, `apt-get install mesa-vulkan-drivers` gives a software one), or use --device cpu")
 }
