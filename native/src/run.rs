@@ -119,6 +119,7 @@ fn slowed(config: &TrainConfig, rollbacks: u32) -> TrainConfig {
 }
 
 /// How a run ended.
+#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(crate) enum Ended {
     /// All steps are done; the checkpoint is written.
     Finished {
@@ -480,7 +481,7 @@ impl Run<'_> {
 
 /// Whether `error` is one that another device might not have.
 fn is_of_device(error: &Error) -> bool {
-    error.kind() == ErrorKind::Device
+    matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost | ErrorKind::OutOfMemory)
 }
 
 /// What must be as it was for a run to go on.
