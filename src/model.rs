@@ -54,7 +54,8 @@ impl Model {
     /// Checks that every parameter is there, of the right shape and finite.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] for missing, extra or misshapen tensors; [`ErrorKind::Numeric`] for NaN or infinity.
+    /// [`ErrorKind::Checkpoint`] for missing, extra or misshapen tensors; [`ErrorKind::Numeric`] for NaN, infinity
+    /// or a negative running variance.
     pub fn validate(&self) -> Result<()> {
         self.graph.shapes()?;
         let mut known = 0;
@@ -79,6 +80,16 @@ impl Model {
                 )
                 .next("The file was made by a run that diverged, or is damaged"));
             }
+            if let Some(bad) =
+                tensor.data.iter().position(|&x| x < 0.0).filter(|_| spec.kind == ParamKind::RunningVar)
+            {
+                return Err(fail(
+                    ErrorKind::Numeric,
+                    "variances of at least 0".into(),
+                    format!("{} at {bad}", tensor.data[bad]),
+                )
+                .next("The file is damaged"));
+            }
             known += 1;
         }
         if known != self.tensors.len() {
@@ -97,5 +108,23 @@ impl Model {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{self, ModelConfig};
+    use crate::shape::Shape;
+
+    #[test]
+    fn a_running_variance_is_not_negative() {
+        let graph = models::build("lenet", &ModelConfig::new(Shape::new(1, 12, 12), 3)).expect("builds");
+        let mut model = Model::random(graph, 1);
+        assert!(model.validate().is_ok());
+        let name = model.tensors.keys().find(|name| name.ends_with("running_var")).expect("one").clone();
+        model.tensors.get_mut(&name).expect("it").data[1] = -0.5;
+        let error = model.validate().expect_err("negative").to_string();
+        assert!(error.contains(&name) && error.contains("-0.5 at 1"), "{error}");
     }
 }

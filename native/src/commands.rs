@@ -85,7 +85,7 @@ impl Scene {
             self.console.note(note);
         }
         if let Some((name, checkpoint)) = network {
-            check_fit(&self.console, name, &checkpoint.model.graph, splits.train.as_ref())?;
+            check_fit(&self.console, name, checkpoint, splits.train.as_ref())?;
         }
         let normalization = network.and_then(|(_, checkpoint)| checkpoint.provenance.normalization.as_ref());
         for (side, limit) in [(&mut splits.train, args.train_limit), (&mut splits.test, args.test_limit)] {
@@ -97,6 +97,28 @@ impl Scene {
             }
         }
         Ok(splits)
+    }
+
+    /// As [`Scene::open_data`], but opens the test images alone where they are files of their own.
+    fn open_test(
+        &self,
+        spec: &str,
+        limit: Option<usize>,
+        seed: u64,
+        (name, checkpoint): (&str, &Checkpoint),
+    ) -> Result<Arc<dyn Dataset>> {
+        let (mut test, notes) = data::open_test(spec, seed)?;
+        for note in &notes {
+            self.console.note(note);
+        }
+        check_fit(&self.console, name, checkpoint, test.as_ref())?;
+        if let Some(limit) = limit {
+            test = Arc::new(Subset::first(test, limit)?);
+        }
+        match &checkpoint.provenance.normalization {
+            Some(normalization) => normalized(test, normalization),
+            None => Ok(test),
+        }
     }
 
     /// Tells of an interruption at `step`, with the checkpoint `path` written.
@@ -120,8 +142,9 @@ fn test_batch(device: &DeviceInfo, images: usize) -> usize {
     most.min(images)
 }
 
-/// Checks that `graph` takes the images of `data` and has a logit for every class.
-fn check_fit(console: &Console, name: &str, graph: &Graph, data: &dyn Dataset) -> Result<()> {
+/// Checks that the network takes the images of `data` and has a logit for every class; warns of classes of other names.
+fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn Dataset) -> Result<()> {
+    let graph = &checkpoint.model.graph;
     let [c, h, w] = data.shape();
     let doing = || format!("using {name} on {}", data.name());
     let images = Shape::new(c, h, w);
@@ -140,6 +163,17 @@ fn check_fit(console: &Console, name: &str, graph: &Graph, data: &dyn Dataset) -
     }
     if classes > needed {
         console.warn(&format!("{name} knows {classes} classes, {} has {needed}", data.name()));
+    }
+    let known = &checkpoint.provenance.classes;
+    if let Some((class, (ours, theirs))) =
+        known.iter().zip(data.classes()).enumerate().find(|(_, (ours, theirs))| ours != theirs)
+    {
+        console.warn(&format!(
+            "{name} was trained on {}, whose class {class} is {ours:?}; in {} it is {theirs:?}. Answers count as right by \
+             number, whatever the names",
+            checkpoint.provenance.data,
+            data.name()
+        ));
     }
     Ok(())
 }
@@ -181,6 +215,18 @@ fn refuse_overwriting(dir: &Path, file: &str) -> Result<()> {
         .expected("a folder without another run")
         .found(path.display())
         .next("Go on with it by --resume, overwrite it by --force, or name another folder with --out"))
+}
+
+/// A file that is read must not be one of `names` in `out`, which the run overwrites.
+fn spare_input(doing: &str, input: &Path, out: &Path, names: &[&str]) -> Result<()> {
+    let same = |path: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if names.iter().any(|name| same(&out.join(name))) {
+        return Err(Error::new(ErrorKind::Argument, format!("{doing} {}", input.display()))
+            .expected("a folder in which this file is not overwritten")
+            .found("its own")
+            .next("Name another folder with --out"));
+    }
+    Ok(())
 }
 
 /// Removes what an earlier run left in `dir` and this one makes anew.

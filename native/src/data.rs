@@ -70,7 +70,27 @@ pub(crate) fn open(spec: &str, seed: u64) -> Result<Splits> {
     }
 }
 
+/// Opens the test images that `spec` names, and not the training images where those are other files; with notes.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_test(spec: &str, seed: u64) -> Result<(Arc<dyn Dataset>, Vec<String>)> {
+    let alone =
+        |test: InMemory| -> Result<(Arc<dyn Dataset>, Vec<String>)> { Ok((Arc::new(test), Vec::new())) };
+    match spec.split_once(':').map(|(form, path)| (form, Path::new(path))) {
+        Some(("fashion-mnist", dir)) if dir.is_dir() => alone(idx_split(Family::FashionMnist, dir, "t10k")?),
+        Some(("mnist", dir)) if dir.is_dir() => alone(idx_split(Family::Mnist, dir, "t10k")?),
+        Some(("cifar10", dir)) if dir.is_dir() => alone(cifar10_split(dir, &[cifar::CIFAR10_TEST])?),
+        Some(("cifar100", dir)) if dir.is_dir() => alone(cifar100_split(dir, cifar::CIFAR100_TEST)?),
+        _ => open(spec, seed).map(|splits| (splits.test, splits.notes)),
+    }
+}
+
 fn idx_folder(family: Family, dir: &Path) -> Result<Splits> {
+    Ok(Splits::new(idx_split(family, dir, "train")?, idx_split(family, dir, "t10k")?))
+}
+
+fn idx_split(family: Family, dir: &Path, split: &str) -> Result<InMemory> {
     let hint = match family {
         Family::FashionMnist => {
             "Debian's package dataset-fashion-mnist installs it to /usr/share/datasets/fashion-mnist; \
@@ -78,47 +98,44 @@ fn idx_folder(family: Family, dir: &Path) -> Result<Splits> {
         }
         Family::Mnist => "The four files are wanted as they are published, gzip or not",
     };
-    let split = |split: &str| -> Result<InMemory> {
-        let mut files = Vec::new();
-        for part in ["images-idx3", "labels-idx1"] {
-            let name = format!("{split}-{part}-ubyte");
-            // Some copies have a dot where the original has a hyphen.
-            let dotted = name.replace("-idx", ".idx");
-            let candidates = [&name, &dotted].map(|name| [name.clone(), format!("{name}.gz")]).concat();
-            files.push(read(&find(family.name(), &[dir], &candidates, hint)?)?);
-        }
-        idx::dataset(family, files[0].source(), files[1].source())
-    };
-    Ok(Splits::new(split("train")?, split("t10k")?))
+    let mut files = Vec::new();
+    for part in ["images-idx3", "labels-idx1"] {
+        let name = format!("{split}-{part}-ubyte");
+        // Some copies have a dot where the original has a hyphen.
+        let dotted = name.replace("-idx", ".idx");
+        let candidates = [&name, &dotted].map(|name| [name.clone(), format!("{name}.gz")]).concat();
+        files.push(read(&find(family.name(), &[dir], &candidates, hint)?)?);
+    }
+    idx::dataset(family, files[0].source(), files[1].source())
 }
 
 fn cifar10(path: &Path) -> Result<Splits> {
     if path.is_file() {
         return both(path, |source| cifar::cifar10(&[source]));
     }
-    let find = |name: &str| {
-        let hint =
-            "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it";
-        find("CIFAR-10", &[path, &path.join("cifar-10-batches-bin")], &[name.to_owned()], hint)
-    };
-    let train: Vec<File> =
-        cifar::CIFAR10_TRAIN.iter().map(|name| read(&find(name)?)).collect::<Result<_>>()?;
-    let test = read(&find(cifar::CIFAR10_TEST)?)?;
-    let sources: Vec<Source> = train.iter().map(File::source).collect();
-    Ok(Splits::new(cifar::cifar10(&sources)?, cifar::cifar10(&[test.source()])?))
+    Ok(Splits::new(cifar10_split(path, &cifar::CIFAR10_TRAIN)?, cifar10_split(path, &[cifar::CIFAR10_TEST])?))
+}
+
+fn cifar10_split(dir: &Path, names: &[&str]) -> Result<InMemory> {
+    let hint = "Get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it";
+    let dirs = [dir, &dir.join("cifar-10-batches-bin")];
+    let open = |name: &&str| read(&find("CIFAR-10", &dirs, &[(*name).to_owned()], hint)?);
+    let files: Vec<File> = names.iter().map(open).collect::<Result<_>>()?;
+    let sources: Vec<Source> = files.iter().map(File::source).collect();
+    cifar::cifar10(&sources)
 }
 
 fn cifar100(path: &Path) -> Result<Splits> {
     if path.is_file() {
         return both(path, cifar::cifar100);
     }
-    let open = |name: &str| {
-        let hint =
-            "Get cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it";
-        let found = find("CIFAR-100", &[path, &path.join("cifar-100-binary")], &[name.to_owned()], hint)?;
-        cifar::cifar100(read(&found)?.source())
-    };
-    Ok(Splits::new(open(cifar::CIFAR100_TRAIN)?, open(cifar::CIFAR100_TEST)?))
+    Ok(Splits::new(cifar100_split(path, cifar::CIFAR100_TRAIN)?, cifar100_split(path, cifar::CIFAR100_TEST)?))
+}
+
+fn cifar100_split(dir: &Path, name: &str) -> Result<InMemory> {
+    let hint = "Get cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it";
+    let dirs = [dir, &dir.join("cifar-100-binary")];
+    cifar::cifar100(read(&find("CIFAR-100", &dirs, &[name.to_owned()], hint)?)?.source())
 }
 
 /// One file as training and as test set.

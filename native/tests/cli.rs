@@ -268,6 +268,85 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     let other = [&["train", "resnet20", "--out", "INT"], options].concat();
     resume(other, &[], &["lenet", "resnet20"]);
     resume([&["train", "lenet", "--out", "INT"], SMALL].concat(), &[], &["as in the run so far"]);
+    train(&dir, "other");
+    fails(
+        &dir,
+        &[&["prune", "other/base.safetensors", "--strength", "0.1", "--out", "halted", "--resume"], options]
+            .concat(),
+        &["FILE as in the run so far", "differs"],
+    );
+}
+
+#[test]
+fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let base = read(&dir, "run/base.safetensors");
+    let again = |words: &[&'static str]| [words, SMALL].concat();
+    fails(
+        &dir,
+        &again(&["train", "run/base.safetensors", "--force", "--out", "run"]),
+        &["training from run/base.safetensors", "--out"],
+    );
+    fails(
+        &dir,
+        &["import", "run/base.safetensors", "--model", "lenet", "--force", "--out", "run"],
+        &["importing run/base.safetensors", "--out"],
+    );
+    assert!(read(&dir, "run/base.safetensors") == base);
+
+    // An interrupted prune keeps the report of the base training, and a finished one holds it.
+    let prune = ["prune", "run/base.safetensors", "--keep", "1/2", "--strength", "0.1"];
+    let long = [&prune[..], &["--data", "synthetic", "--train-limit", "1000", "--test-limit", "50"]].concat();
+    let long = [&long[..], &["--batch", "20", "--epochs", "6"]].concat();
+    let mut child = start(&dir, &long);
+    wait_for(&dir.path().join("run/wide.safetensors"), &mut child);
+    signal(&child, "INT");
+    assert_eq!(ran(child.wait_with_output().expect("ends")).code, Some(130));
+    assert_eq!(report(&dir, "run")["phase"], "train");
+    ok(&dir, &[&long[..], &["--resume"]].concat());
+    assert_eq!(report(&dir, "run")["training"]["phase"], "train");
+
+    // Another base in that folder brings none of it along.
+    ok(&dir, &again(&["train", "lenet", "--epochs", "1", "--seed", "7", "--out", "other"]));
+    ok(&dir, &again(&["prune", "other/base.safetensors", "--strength", "0.1", "--force", "--out", "run"]));
+    let lines = String::from_utf8(read(&dir, "run/metrics.jsonl")).expect("text");
+    assert!(report(&dir, "run")["training"].is_null() && !lines.contains("\"train\""), "{lines}");
+
+    // Other images of the same name, and other classes.
+    let images = |shade: u8| [vec![1; 1], vec![shade; 3072]].concat().repeat(64);
+    fs::write(dir.path().join("a.bin"), images(1)).expect("writes");
+    fs::write(dir.path().join("b.bin"), images(2)).expect("writes");
+    let cifar = |data: &'static str| {
+        ["train", "lenet", "--data", data, "--epochs", "1", "--batch", "32", "--out", "cifar"]
+    };
+    ok(&dir, &cifar("cifar10:a.bin"));
+    fails(
+        &dir,
+        &[&cifar("cifar10:b.bin")[..], &["--resume"]].concat(),
+        &["as in the run so far", "the training images"],
+    );
+    // The test images alone are enough for eval.
+    fs::create_dir(dir.path().join("tests")).expect("makes a folder");
+    fs::write(dir.path().join("tests/test_batch.bin"), images(3)).expect("writes");
+    let eval = ok(&dir, &["eval", "run/slim.safetensors", "--data", "cifar10:tests"]);
+    assert!(eval.err.contains("whose class 0 is") && eval.err.contains("\"airplane\""), "{}", eval.err);
+
+    fs::write(dir.path().join("widths.txt"), "conv1 3\n").expect("writes");
+    fails(
+        &dir,
+        &again(&[
+            "prune",
+            "other/base.safetensors",
+            "--widths",
+            "widths.txt",
+            "--freeze",
+            "conv1",
+            "--out",
+            "x",
+        ]),
+        &["conv1", "frozen"],
+    );
 }
 
 #[test]
@@ -417,6 +496,107 @@ fn usage_is_checked_before_anything_else() {
         assert_eq!(command(&dir, words).output().expect("starts").status.code(), Some(0), "{words:?}");
     }
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_run_that_diverges_stops_or_goes_back() {
+    let dir = TempDir::new().expect("a folder");
+    let wild = [&["train", "lenet", "--epochs", "3", "--lr", "1e8", "--out", "run"], SMALL].concat();
+    fails(&dir, &wild, &["training, step", "NaN or infinity", "--lr"]);
+    let kept = json(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert!(kept["loss"].is_number(), "what is kept is sound: {kept}");
+
+    let words =
+        [&["train", "lenet", "--epochs", "8", "--lr", "40", "--force", "--out", "run"], SMALL].concat();
+    let tamed = ok(&dir, &[&words[..], &["--on-nan", "rollback"]].concat());
+    let warnings = tamed.err.lines().filter(|line| line.starts_with("warning: ")).count();
+    assert!(tamed.err.contains("Going on after step") && warnings > 0, "{}", tamed.err);
+    let report = report(&dir, "run");
+    let slowed = 40.0 / f64::powi(2.0, warnings as i32);
+    assert_eq!(report["config"]["schedule"]["base_lr"], slowed);
+    // The finished run is known again by the options it began with.
+    let resume: Vec<&str> = words.iter().copied().filter(|word| *word != "--force").collect();
+    ok(&dir, &[&resume[..], &["--resume"]].concat());
+}
+
+#[test]
+fn checkpoints_are_kept_on_request_and_runs_are_watched() {
+    let dir = TempDir::new().expect("a folder");
+    let words = ["train", "lenet", "--epochs", "4", "--keep-last", "2", "--keep-best", "--out", "run"];
+    ok(&dir, &[&words[..], SMALL].concat());
+    let kept = names(&dir.path().join("run/checkpoints"));
+    assert_eq!(kept, ["base-best.safetensors", "base-epoch-0003.safetensors", "base-epoch-0004.safetensors"]);
+    assert!(read(&dir, "run/checkpoints/base-epoch-0004.safetensors") == read(&dir, "run/base.safetensors"));
+    let lines = String::from_utf8(read(&dir, "run/metrics.jsonl")).expect("text");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let best = lines.iter().filter_map(|line| line["test_accuracy"].as_f64()).fold(0.0, f64::max);
+    let file = "run/checkpoints/base-best.safetensors";
+    let evaluated = json(&dir, &["eval", file, "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(evaluated["accuracy"], best);
+    let looks = lines.iter().filter(|line| line["test_accuracy"].is_null() && !line["loss"].is_null());
+    for line in looks {
+        for name in ["gradient_norm", "update_ratio"] {
+            assert!(line[name].as_f64().is_some_and(|value| value > 0.0 && value < 1e3), "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let dir = TempDir::new().expect("a folder");
+    for threads in ["1", "2", "3"] {
+        let words =
+            [&["train", "resnet20", "--width", "0.5", "--epochs", "1", "--out", threads], SMALL].concat();
+        let train = command(&dir, &words).env("RAYON_NUM_THREADS", threads).output().expect("starts");
+        assert_eq!(ran(train).code, Some(0));
+        assert!(read(&dir, &format!("{threads}/base.safetensors")) == read(&dir, "1/base.safetensors"));
+    }
+}
+
+#[test]
+fn a_lost_gpu_is_told_or_replaced_by_the_cpu() {
+    if skips_gpu() {
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    let words = |out| {
+        let loss = ["--device", "gpu", "--rehearse-device-loss", "9", "--out", out];
+        [&["train", "lenet", "--epochs", "3"], SMALL, &loss].concat()
+    };
+    let lost = ran(command(&dir, &words("lost")).output().expect("starts"));
+    check_failure(&lost, &["running on the GPU", "destroyed"]);
+    let kept = json(&dir, &["eval", "lost/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert!(kept["loss"].is_number());
+    let saved = [&words("saved")[..], &["--on-device-loss", "cpu", "--json"]].concat();
+    let saved = ran(command(&dir, &saved).output().expect("starts"));
+    assert_eq!(saved.code, Some(0), "{}", saved.err);
+    assert!(saved.err.contains("Going on after step 6 on the CPU"), "{}", saved.err);
+    let report: Value = serde_json::from_str(&saved.out).expect("JSON");
+    assert_eq!(report["device"]["kind"], "cpu");
+}
+
+/// Whether the checks that need a GPU are to be left out; says so.
+fn skips_gpu() -> bool {
+    let skips = std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1");
+    if skips {
+        println!("skipped: no GPU by CENTRIPETAL_SKIP_GPU=1");
+    }
+    skips
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let dir = TempDir::new().expect("a folder");
+    let long = ["--train-limit", "1000", "--test-limit", "50", "--batch", "20", "--epochs", "50"];
+    let long = [&["train", "lenet", "--data", "synthetic", "--out", "run"], &long[..]].concat();
+    let mut child = start(&dir, &long);
+    wait_for(&dir.path().join("run/base.safetensors"), &mut child);
+    fails(&dir, &[&long[..], &["--force"]].concat(), &["in use by another centripetal", "--out"]);
+    signal(&child, "KILL");
+    child.wait().expect("ends");
+    fs::write(dir.path().join("run/.base.safetensors.1-1.tmp"), "half").expect("writes");
+    ok(&dir, &[&["train", "lenet", "--epochs", "1", "--force", "--out", "run"], SMALL].concat());
+    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl", "report.json"]);
 }
 
 #[test]

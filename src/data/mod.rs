@@ -112,6 +112,41 @@ impl Normalization {
     }
 }
 
+/// Images of which [`fingerprint`] reads the pixels, evenly spaced over the data set.
+const FINGERPRINT_IMAGES: usize = 64;
+
+/// A number that another data set most likely does not have, by which a resumed run knows its data again: FNV-1a over
+/// the count, the shape, the class names, all labels, and the pixels of 64 images.
+///
+/// # Errors
+/// Those of [`Dataset::image`].
+pub fn fingerprint(dataset: &dyn Dataset) -> Result<u64> {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    let (count, shape) = (dataset.len(), dataset.shape());
+    for number in [count].iter().chain(&shape) {
+        add(&(*number as u64).to_le_bytes());
+    }
+    for class in dataset.classes() {
+        add(class.as_bytes());
+        add(&[0]);
+    }
+    for sample in 0..count {
+        add(&dataset.label(sample).to_le_bytes());
+    }
+    let mut image = vec![0; shape.iter().product()];
+    let read = count.min(FINGERPRINT_IMAGES);
+    for sample in 0..read {
+        dataset.image(sample * count / read, &mut image)?;
+        add(&image);
+    }
+    Ok(hash)
+}
+
 /// A file's bytes and the name that messages call it by. The library itself opens no files.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -150,5 +185,22 @@ mod tests {
         assert_eq!(measured.std, [0.5, 1.0 / 255.0]);
         let nothing = Normalization::measure(&data, 0).unwrap_err().to_string();
         assert!(nothing.contains("at least one image"), "{nothing}");
+    }
+
+    #[test]
+    fn fingerprints_tell_data_sets_apart() {
+        let set = |class: &str, pixel: u8, labels: Vec<u32>| {
+            let plain = Normalization { mean: vec![0.0], std: vec![1.0] };
+            let images = vec![pixel; labels.len()];
+            InMemory::new("tiny", [1, 1, 1], names(&["a", class]), images, labels, plain).unwrap()
+        };
+        let print = |data: InMemory| fingerprint(&data).unwrap();
+        let one = print(set("b", 7, vec![0, 1]));
+        assert_eq!(one, print(set("b", 7, vec![0, 1])));
+        let others =
+            [set("c", 7, vec![0, 1]), set("b", 8, vec![0, 1]), set("b", 7, vec![1, 0]), set("b", 7, vec![0])];
+        for other in others {
+            assert_ne!(one, print(other));
+        }
     }
 }

@@ -123,7 +123,7 @@ fn memory(slice: &super::BufferSlice) -> &Memory {
 pub(super) fn allocate(label: &str, words: usize) -> Result<Memory> {
     let mut data = Vec::new();
     data.try_reserve_exact(words).map_err(|_| {
-        Error::new(ErrorKind::Device, format!("allocating {label}"))
+        Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
             .found(format!("no room for {} MB", words / 250_000))
             .next("Take a smaller --batch")
     })?;

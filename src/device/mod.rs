@@ -263,6 +263,15 @@ impl Device {
         }
     }
 
+    /// Why the device can no longer be used, if so: it was lost, ran out of memory or refused a command. Then everything
+    /// fails with this error, and another device must be opened.
+    pub fn fault(&self) -> Option<Error> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(gpu) => gpu.fault(),
+        }
+    }
+
     /// Gives a GPU up on purpose, as the reset of a driver would: everything later fails with
     /// [`ErrorKind::DeviceLost`]. For tests of what then happens; nothing on the CPU.
     pub fn destroy(&self) {

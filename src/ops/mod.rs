@@ -76,6 +76,7 @@ pub static KERNELS: &[&Kernel] = &[
     &crate::optim::sgd::SGD_STEP,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
+    &crate::optim::norms::SUM_OF_SQUARES,
     &conv2d::SUM_PARTIALS,
 ];
 

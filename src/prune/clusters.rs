@@ -62,6 +62,13 @@ impl Clusters {
                 .found(pattern)
                 .next("`centripetal info` lists them"));
         }
+        let shrinking: Vec<String> = coupling.prunable().flat_map(|(_, group)| names(group)).collect();
+        if let Some(pattern) = plan.widths.unmatched(&shrinking).first() {
+            return Err(Error::new(ErrorKind::Argument, format!("giving {pattern} its width"))
+                .expected("a layer that may become narrower")
+                .found("one whose channels are frozen, or are the answers of the network")
+                .next("`centripetal info FILE --couplings` says which layers are tied to which"));
+        }
         let shapes = graph.shapes()?;
         let mut partitions = Vec::new();
         for (index, group) in coupling.prunable() {

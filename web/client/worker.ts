@@ -116,7 +116,15 @@ async function recover(error: SessionError): Promise<void> {
   emit('device', { ...device, lost: error.message });
 }
 
-const isDeviceFault = (error: SessionError) => ['device', 'device-lost', 'out-of-memory'].includes(error.kind);
+/** The fault for which the device can no longer be used, if `error` comes of one. */
+async function faultBehind(error: SessionError): Promise<SessionError | undefined> {
+  if (crashed || !['device', 'device-lost', 'out-of-memory'].includes(error.kind)) return undefined;
+  const fault = engine.fault() as SessionError | undefined;
+  if (fault) return fault;
+  // A read-back can fail a moment before the browser says that the device is lost.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  return engine.fault() as SessionError | undefined;
+}
 
 /** Begins to count rates anew. */
 function rest(): void {
@@ -166,10 +174,9 @@ async function advance(): Promise<void> {
   } catch (thrown) {
     const error = explained(thrown);
     try {
-      if (isDeviceFault(error)) {
-        await recover(error);
-        if (error.kind === 'device-lost') return;
-      }
+      const fault = await faultBehind(error);
+      if (fault) await recover(fault);
+      if (fault?.kind === 'device-lost') return;
     } catch (again) {
       emit('error', explained(again));
     }
@@ -340,9 +347,9 @@ async function answer({ id, method, args }: Request): Promise<void> {
       result = await call();
     } catch (thrown) {
       const error = explained(thrown);
-      if (!isDeviceFault(error) || method === 'open') throw error;
-      await recover(error);
-      if (error.kind !== 'device-lost') throw error;
+      const fault = method === 'open' ? undefined : await faultBehind(error);
+      if (fault) await recover(fault);
+      if (fault?.kind !== 'device-lost') throw error;
       // A method that failed has changed nothing.
       result = await call();
     }

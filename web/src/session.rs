@@ -5,7 +5,7 @@ use std::sync::Arc;
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
-use centripetal::device::{Device, DeviceChoice, DeviceKind};
+use centripetal::device::{Device, DeviceChoice, DeviceKind, adapters};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
@@ -147,8 +147,9 @@ async fn open_device(choice: &str) -> Result<Device> {
         "gpu" => Device::open(DeviceChoice::Gpu).await,
         _ => match Device::open(DeviceChoice::Gpu).await {
             Ok(device) => Ok(device),
+            Err(_) if adapters().await.is_empty() => Ok(Device::cpu("this browser offers no WebGPU adapter")),
             Err(error) if error.kind() == ErrorKind::Device => {
-                Ok(Device::cpu(&format!("no WebGPU: {error}")))
+                Ok(Device::cpu(&format!("WebGPU could not be used: {error}")))
             }
             Err(error) => Err(error),
         },
@@ -349,6 +350,11 @@ impl Session {
         self.device = Arc::new(open_device(&choice).await?);
         self.restore().await?;
         Ok(self.device())
+    }
+
+    /// The error for which the device can no longer be used, if there is one.
+    pub fn fault(&self) -> JsValue {
+        self.device.fault().map_or(JsValue::UNDEFINED, |error| js::plain(&fault::to_json(&error)))
     }
 
     /// Destroys the device, as a driver's reset would.

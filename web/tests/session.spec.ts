@@ -342,6 +342,29 @@ test('goes on after the device is lost, and takes the CPU when it is lost again 
   expect(result.evaluation.samples).toBe(1000);
 });
 
+test('what has no room on the device is refused, and the session goes on', async ({ client }) => {
+  const result = await client.evaluate(
+    async ([settings, dataUrl]) => {
+      const session = await window.centripetal.Session.open({ device: 'gpu', dataUrl });
+      let devices = 0;
+      session.on('device', () => devices++);
+      await session.useEmbedded();
+      await session.reset(settings);
+      await session.step(2);
+      const refused = await session.reset({ ...settings, batch: 5000, width: 8 }).catch(({ kind, message }) => ({ kind, message }));
+      const { step } = await session.step(1);
+      session.close();
+      return { refused, step, devices };
+    },
+    [FIXED, DATA] as const,
+  );
+  expect(result.refused).toEqual({
+    kind: 'out-of-memory',
+    message: expect.stringMatching(/^allocating .*: expected at most 128 MB in one buffer, found \d+ MB\. Take a smaller batch/),
+  });
+  expect(result).toMatchObject({ step: 3, devices: 0 });
+});
+
 test('two sessions at once do not disturb each other', async ({ client }) => {
   const result = await client.evaluate(
     async ([settings, dataUrl]) => {

@@ -9,15 +9,14 @@ use pollster::block_on;
 use serde_json::json;
 
 use super::{Scene, test_batch};
-use crate::args::{DataArgs, EvalArgs};
+use crate::args::EvalArgs;
 use crate::files;
 use crate::progress::{grouped, percent};
 
 pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
     let name = args.file.display().to_string();
     let checkpoint = files::checkpoint(&args.file)?;
-    let data = DataArgs { data: args.data.clone(), train_limit: None, test_limit: args.test_limit };
-    let test = scene.open_data(&data, args.seed, Some((&name, &checkpoint)))?.test;
+    let test = scene.open_test(&args.data, args.test_limit, args.seed, (&name, &checkpoint))?;
     let device = scene.open_device()?;
     // As in a run, so that the numbers are those of its report to the last digit.
     let batch =

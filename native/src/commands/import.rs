@@ -7,16 +7,20 @@ use centripetal::models::Shortcut;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::json;
 
-use super::{BASE, REPORT, SLIM, Scene, WIDE, build, command, refuse_overwriting, remove_stale};
+use super::{
+    BASE, FILTERS, PAGE, REPORT, SLIM, Scene, WIDE, build, command, refuse_overwriting, remove_stale,
+    spare_input,
+};
 use crate::args::ImportArgs;
-use crate::files;
 use crate::progress::{grouped, scaled};
+use crate::{files, metrics};
 
 /// Side of the images of the data sets that the zoo is made for.
 const SIDE: usize = 32;
 
 pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     let name = args.weights.display().to_string();
+    spare_input("importing", &args.weights, &args.out, &[BASE, WIDE, SLIM])?;
     let contents = state_dict::read(&name, &files::read(&args.weights)?)?;
     let guess = Guess::from(&contents.tensors);
     let missing = |what: &str| {
@@ -41,7 +45,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     if !args.force {
         [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&args.out, file))?;
     }
-    files::prepare_folder(&args.out)?;
+    let _claim = files::claim(&args.out)?;
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
     let checkpoint = Checkpoint {
         model,
@@ -57,7 +61,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     };
     let path = args.out.join(BASE);
     files::write(&path, &checkpoint.to_bytes()?)?;
-    remove_stale(&args.out, &[WIDE, SLIM, REPORT])?;
+    remove_stale(&args.out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
     let path = path.display().to_string();
     let normalised = match &normalization {
         Some(Normalization { mean, std }) => {

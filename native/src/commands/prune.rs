@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use centripetal::data::Loader;
+use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
@@ -13,19 +13,19 @@ use centripetal::optim::{Schedule, SgdConfig};
 use centripetal::prune::cluster::within_deviation;
 use centripetal::prune::width::{Ratio, WidthRule};
 use centripetal::prune::{ClusterPlan, Clusters, Stages, certify, surgery};
-use centripetal::train::{Answers, Centripetal, TrainConfig, Trainer, evaluate};
+use centripetal::train::{Answers, Centripetal, TrainConfig, evaluate};
 use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
-    test_batch,
+    spare_input, test_batch,
 };
 use crate::args::{Keep, PruneArgs, Strength};
-use crate::metrics::{Log, Phase};
+use crate::metrics::{self, Log, Phase};
 use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
-use crate::run::{self, Collapse, Ended, Identity, Run};
+use crate::run::{self, Collapse, Ended, Identity, Run, Start};
 use crate::{command_line, files, filters};
 
 /// What `--keep` is when no rule is given.
@@ -99,22 +99,34 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         data: splits.train.name().to_owned(),
     };
 
+    let fingerprint = fingerprint(splits.train.as_ref())?;
+    let images = splits.train.len();
+
     let out = folder(args);
     let paths = Paths::new(&out);
-    paths.spare_input(&args.file)?;
+    spare_input("pruning", &args.file, &out, &[WIDE, SLIM])?;
     let resumed = args.run.resume && paths.wide.exists();
+    // Whether the folder is that of this very base, so that report and curves of its training stay.
+    let at_home = paths.base.exists() && files::read(&paths.base)? == base_bytes;
     if !resumed && !args.run.force {
         refuse_overwriting(&out, WIDE)?;
         refuse_overwriting(&out, SLIM)?;
-        if !same_file(&args.file, &paths.base) {
+        if !at_home {
             refuse_overwriting(&out, BASE)?;
         }
     }
-    files::prepare_folder(&out)?;
-    let (model, momentum) = if resumed {
+    let _claim = files::claim(&out)?;
+    let (model, training) = if resumed {
         let mut checkpoint = files::checkpoint(&paths.wide)?;
+        if !at_home {
+            return Err(Error::new(ErrorKind::Argument, format!("going on with {}", paths.wide.display()))
+                .expected(format!("FILE as in the run so far, {}", paths.base.display()))
+                .found(format!("{name}, which differs from it"))
+                .next("Give the same FILE as before, or begin anew with --force or another --out"));
+        }
         let graph = &base.model.graph;
-        let identity = Identity { graph, config: &config, augment, provenance: &provenance };
+        let provenance = &provenance;
+        let identity = Identity { graph, config: &config, augment, images, fingerprint, provenance };
         let training = run::resume(&paths.wide, &mut checkpoint, &identity)?;
         console.note(&format!(
             "going on with {} after step {} of {}",
@@ -122,7 +134,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             training.step,
             config.schedule.total_steps
         ));
-        (checkpoint.model, Some((training.momentum, training.step)))
+        (checkpoint.model, Some(training))
     } else {
         if args.run.resume {
             console.note(&format!("{} is not there yet: beginning the run", paths.wide.display()));
@@ -130,12 +142,18 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         (base.model.clone(), None)
     };
     let device = scene.open_device()?;
-    let base_training = training_report(&out);
+    let base_training = if at_home { training_report(&out) } else { None };
     if !resumed {
-        remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE])?;
-    }
-    if !same_file(&args.file, &paths.base) {
-        files::write(&paths.base, &base_bytes)?;
+        // Written before anything is removed, so that a full disk takes nothing away.
+        if !at_home {
+            files::write(&paths.base, &base_bytes)?;
+            remove_stale(&out, &[metrics::FILE])?;
+        }
+        match &base_training {
+            Some(training) => files::write(&out.join(REPORT), to_json(training)?.as_bytes())?,
+            None => remove_stale(&out, &[REPORT])?,
+        }
+        remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
     }
 
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
@@ -151,33 +169,34 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
     let total = config.schedule.total_steps;
     let collapse = Collapse { start: chi(&base.model, &clusters), forecast: outlook.forecast.clone() };
-    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
-    if let Some((momentum, step)) = &momentum {
-        trainer.resume(momentum, *step)?;
-    }
-    let log = Log::open(&out, Phase::Csgd, trainer.steps())?;
+    let (step, rollbacks) = training.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = training.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Csgd, start.step)?;
     let ended = Run {
         console,
+        device,
         phase: Phase::Csgd,
         train,
         test: &test,
         augment,
+        fingerprint,
         provenance: provenance.clone(),
         clusters: Some(clusters.clone()),
         path: paths.wide.clone(),
         log,
         collapse: Some(collapse),
+        care: &args.run.care,
+        rollbacks: 0,
     }
-    .go(&mut trainer)?;
-    let (wide, seconds) = match ended {
+    .go(start)?;
+    let (wide, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&paths.wide, step, total, resume)?;
             return Ok(Outcome::Interrupted);
         }
-        Ended::Finished { model, seconds, .. } => (model, seconds),
+        Ended::Finished { model, config, device, seconds, .. } => (model, config, device, seconds),
     };
-    let config = trainer.config().clone();
-    drop(trainer);
 
     console.note("cutting and certifying");
     let snapped = args.snap.then(|| surgery::snap(&wide, &clusters));
@@ -271,21 +290,6 @@ impl Paths {
     fn new(out: &Path) -> Self {
         Paths { base: out.join(BASE), wide: out.join(WIDE), slim: out.join(SLIM) }
     }
-
-    /// A slim network can be pruned again, but not over itself.
-    fn spare_input(&self, input: &Path) -> Result<()> {
-        if [&self.wide, &self.slim].iter().any(|path| same_file(input, path)) {
-            return Err(Error::new(ErrorKind::Argument, format!("pruning {}", input.display()))
-                .expected("a folder in which this file is not overwritten")
-                .found("its own")
-                .next("Name another folder with --out"));
-        }
-        Ok(())
-    }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// `--out`, or the folder of the file.

@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centripetal::data::Loader;
+use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Provenance, Stage};
 use centripetal::model::Model;
-use centripetal::train::{TrainConfig, Trainer};
+use centripetal::train::TrainConfig;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
-    refuse_overwriting, remove_stale, test_batch,
+    refuse_overwriting, remove_stale, spare_input, test_batch,
 };
 use crate::args::TrainArgs;
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
-use crate::run::{self, Ended, Identity, Run};
+use crate::run::{self, Ended, Identity, Run, Start};
 use crate::{command_line, files};
 
 pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
@@ -46,6 +46,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         Named::File(checkpoint) => Some((args.model.as_str(), checkpoint.as_ref())),
         Named::Zoo(_) => None,
     };
+    let stored_file = stored.is_some();
     let splits = scene.open_data(&args.data, seed, stored)?;
     let model = model(args, named, splits.train.shape(), splits.train.classes().len())?;
     let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
@@ -64,19 +65,28 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         data: splits.train.name().to_owned(),
     };
 
+    let fingerprint = fingerprint(splits.train.as_ref())?;
+    let images = splits.train.len();
+
     let out = folder(args);
     let path = out.join(BASE);
     let resuming = args.run.resume && path.exists();
-    if !resuming && !args.run.force {
-        [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
+    if !resuming {
+        if stored_file {
+            spare_input("training from", Path::new(&args.model), &out, &[BASE, WIDE, SLIM])?;
+        }
+        if !args.run.force {
+            [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
+        }
     }
-    files::prepare_folder(&out)?;
-    let (model, momentum) = match args.run.resume && path.exists() {
+    let _claim = files::claim(&out)?;
+    let (model, resumed) = match resuming {
         false => (model, None),
         true => {
             let mut checkpoint = files::checkpoint(&path)?;
-            let identity =
-                Identity { graph: &model.graph, config: &config, augment, provenance: &provenance };
+            let graph = &model.graph;
+            let provenance = &provenance;
+            let identity = Identity { graph, config: &config, augment, images, fingerprint, provenance };
             let training = run::resume(&path, &mut checkpoint, &identity)?;
             console.note(&format!(
                 "going on with {} after step {} of {}",
@@ -84,14 +94,14 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
                 training.step,
                 config.schedule.total_steps
             ));
-            (checkpoint.model, Some((training.momentum, training.step)))
+            (checkpoint.model, Some(training))
         }
     };
-    if args.run.resume && momentum.is_none() {
+    if args.run.resume && resumed.is_none() {
         console.note(&format!("{} is not there yet: beginning the run", path.display()));
     }
     let device = scene.open_device()?;
-    if momentum.is_none() {
+    if resumed.is_none() {
         remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
     }
 
@@ -106,30 +116,33 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     ));
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
     let total = config.schedule.total_steps;
-    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
-    if let Some((momentum, step)) = &momentum {
-        trainer.resume(momentum, *step)?;
-    }
-    let log = Log::open(&out, Phase::Train, trainer.steps())?;
+    let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = resumed.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Train, start.step)?;
     let ended = Run {
         console,
+        device,
         phase: Phase::Train,
         train,
         test: &test,
         augment,
+        fingerprint,
         provenance,
         clusters: None,
         path: path.clone(),
         log,
         collapse: None,
+        care: &args.run.care,
+        rollbacks: 0,
     }
-    .go(&mut trainer)?;
-    let (evaluation, seconds) = match ended {
+    .go(start)?;
+    let (evaluation, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&path, step, total, resume)?;
             return Ok(Outcome::Interrupted);
         }
-        Ended::Finished { evaluation, seconds, .. } => (evaluation, seconds),
+        Ended::Finished { evaluation, config, device, seconds, .. } => (evaluation, config, device, seconds),
     };
     let report = json!({
         "phase": "train",
@@ -143,7 +156,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         "data": splits.train.name(),
         "classes": splits.train.classes(),
         "epochs": args.recipe.epochs,
-        "config": trainer.config(),
+        "config": config,
         "augment": augment,
         "seed": seed,
         "seconds": seconds,
