@@ -12,7 +12,7 @@ use super::Accumulate;
 use super::geometry::{ConvShape, Padded, Tables, Vector, class_shift, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{COLUMNS, block_rows, blocks, dispatch, lanes, weigh};
+use super::tile::{COLUMNS, WIDE_COLUMNS, block_rows, blocks, dispatch, is_wide, lanes, weigh};
 
 /// Taps that one pass over the pixels takes: their weights (16 KiB) stay in the first-level cache.
 const TAP_CHUNK: usize = 1024;
@@ -408,7 +408,7 @@ impl WithSimd for Weighing<'_> {
         let taps = self.tables.taps.len();
         let span = self.tables.span(S::F32_LANES);
         // A stretch of vectors touches about as many lines of the copy as it has pixels, in every channel.
-        let near = (NEAR_FLOATS / (self.channels * S::F32_LANES)).max(12).next_multiple_of(COLUMNS);
+        let near = (NEAR_FLOATS / (self.channels * S::F32_LANES)).max(12).next_multiple_of(WIDE_COLUMNS);
         for vectors in self.vectors.chunks(near) {
             for from in (0..taps).step_by(TAP_CHUNK) {
                 let now = from..taps.min(from + TAP_CHUNK);
@@ -439,7 +439,17 @@ impl Weighing<'_> {
         let weights = weights.as_chunks::<M>().0;
         let taps = &self.tables.taps[now.clone()];
         let fresh = now.start == 0;
-        let (tiles, rest) = vectors.as_chunks::<COLUMNS>();
+        let mut rest = vectors;
+        if is_wide(S::F32_LANES) {
+            let tiles;
+            (tiles, rest) = rest.as_chunks::<WIDE_COLUMNS>();
+            for vectors in tiles {
+                let starts = vectors.map(|vector| vector.start as usize);
+                let sums = weigh::<S, M, WIDE_COLUMNS>(simd, weights, taps, span, self.source, starts);
+                self.store(simd, first, fresh, vectors, sums);
+            }
+        }
+        let (tiles, rest) = rest.as_chunks::<COLUMNS>();
         for vectors in tiles {
             let starts = vectors.map(|vector| vector.start as usize);
             let sums = weigh::<S, M, COLUMNS>(simd, weights, taps, span, self.source, starts);

@@ -9,11 +9,22 @@ use super::geometry::Vector;
 /// cycles, two a cycle).
 pub(super) const COLUMNS: usize = 2;
 
+/// The same with AVX-512, whose 32 registers hold 24 sums: a vector as long as a cache line mostly straddles two,
+/// so that each load counts twice and must serve more multiply-adds.
+pub(super) const WIDE_COLUMNS: usize = 4;
+
+/// Whether tiles are those of AVX-512.
+pub(super) const fn is_wide(lanes: usize) -> bool {
+    lanes >= 16
+}
+
 /// Filters of one tile of [`correlate`].
 pub(super) const PAIR_ROWS: usize = 4;
 
-/// Taps of one tile of [`correlate`].
+/// Taps of one tile of [`correlate`]; with AVX-512 [`WIDE_PAIR_COLUMNS`].
 const PAIR_COLUMNS: usize = 3;
+
+const WIDE_PAIR_COLUMNS: usize = 6;
 
 /// Cuts `rows` filters into blocks of 6 and as few as possible of 4, given by first row and height; the last
 /// one may reach beyond the last row.
@@ -44,21 +55,52 @@ pub(super) fn lanes() -> usize {
             S::F32_LANES
         }
     }
-    Arch::new().dispatch(Lanes)
+    dispatch(Lanes)
+}
+
+/// What the tests hold a thread to instead of the best instruction set.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Level {
+    Best,
+    Avx2,
+    Scalar,
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static LEVEL: std::cell::Cell<Level> = const { std::cell::Cell::new(Level::Best) };
+}
+
+fn arch() -> Arch {
+    #[cfg(test)]
+    match LEVEL.get() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => {
+            if let Some(avx2) = pulp::x86::V3::try_new() {
+                return Arch::V3(avx2);
+            }
+        }
+        Level::Scalar => return Arch::Scalar,
+        _ => {}
+    }
+    Arch::new()
 }
 
 /// Runs `operation` compiled for the best instruction set of this machine.
 pub(super) fn dispatch<Operation: WithSimd>(operation: Operation) -> Operation::Output {
-    Arch::new().dispatch(operation)
+    arch().dispatch(operation)
 }
 
 /// How many of `left` taps the next tile of [`correlate`] takes: never 3 + 1 where 2 + 2 will do, since a
 /// tile of one column waits for its own multiply-adds half of the time.
 #[inline(always)]
-pub(super) fn next_taps(left: usize) -> usize {
+pub(super) fn next_taps(left: usize, lanes: usize) -> usize {
     match left {
-        2 | 4 => 2,
-        1 => 1,
+        0..=2 => left,
+        4 if !is_wide(lanes) => 2,
+        4 => 4,
+        _ if is_wide(lanes) && left >= WIDE_PAIR_COLUMNS => WIDE_PAIR_COLUMNS,
         _ => PAIR_COLUMNS,
     }
 }
