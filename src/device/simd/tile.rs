@@ -111,6 +111,16 @@ pub(super) fn load<S: Simd>(x: &[f32], at: usize) -> S::f32s {
     S::as_simd_f32s(&x[at..at + S::F32_LANES]).0[0]
 }
 
+/// The vector at `at` of each column. A loop, since `map` over long arrays is a call that knows no AVX-512.
+#[inline(always)]
+fn load_all<S: Simd, const N: usize>(simd: S, columns: &[&[f32]; N], at: usize) -> [S::f32s; N] {
+    let mut x = [simd.splat_f32s(0.0); N];
+    for (x, column) in x.iter_mut().zip(columns) {
+        *x = load::<S>(column, at);
+    }
+    x
+}
+
 /// `sum over t of weights[t][row] * source[starts[column] + taps[t]..]`, for all rows and columns of a tile.
 ///
 /// `span` is the largest tap plus the lanes of a vector: the part of `source` that a column may touch.
@@ -124,10 +134,13 @@ pub(super) fn weigh<S: Simd, const M: usize, const N: usize>(
     starts: [usize; N],
 ) -> [[S::f32s; N]; M] {
     // Slices of one common length: a single bounds test serves all columns of a tap.
-    let columns = starts.map(|start| &source[start..start + span]);
+    let mut columns = [source; N];
+    for (column, start) in columns.iter_mut().zip(starts) {
+        *column = &source[start..start + span];
+    }
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     for (weight, &tap) in weights.iter().zip(taps) {
-        let x = columns.map(|column| load::<S>(column, tap as usize));
+        let x = load_all::<S, N>(simd, &columns, tap as usize);
         for (sums, &weight) in sums.iter_mut().zip(weight) {
             let weight = simd.splat_f32s(weight);
             for (sum, &x) in sums.iter_mut().zip(&x) {
@@ -151,11 +164,14 @@ pub(super) fn correlate<S: Simd, const N: usize>(
     vectors: &[Vector],
     span: usize,
 ) -> [[S::f32s; N]; PAIR_ROWS] {
-    let columns = taps.map(|tap| &source[tap..tap + span]);
+    let mut columns = [source; N];
+    for (column, tap) in columns.iter_mut().zip(taps) {
+        *column = &source[tap..tap + span];
+    }
     let rows = S::as_simd_f32s(rows).0.as_chunks::<PAIR_ROWS>().0;
     let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
     for (vector, rows) in vectors.iter().zip(rows) {
-        let x = columns.map(|column| load::<S>(column, vector.start as usize));
+        let x = load_all::<S, N>(simd, &columns, vector.start as usize);
         for (sums, &row) in sums.iter_mut().zip(rows) {
             for (sum, &x) in sums.iter_mut().zip(&x) {
                 *sum = simd.mul_add_e_f32s(row, x, *sum);
