@@ -18,8 +18,9 @@ use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, is_wide, lanes, load, 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
 const COPY_FLOATS: usize = 1 << 18;
 
-/// Floats of `dy` that a task walks before it goes to the next taps: 16 KiB for [`ROWS`] filters.
-const ROW_FLOATS: usize = 1 << 12;
+/// Vectors of `dy` that a task walks before it goes to the next taps: as many terms a lane sums before its sum joins
+/// the others. With AVX-512 64 KiB for [`ROWS`] filters, which stream through the first-level cache.
+const ROW_VECTORS: usize = 256;
 
 /// Weight gradient: `dweight` `[K,C/groups,R,S]`, overwritten, from `x` `[N,C,H,W]` and `dy` `[N,K,P,Q]`.
 pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
@@ -35,7 +36,7 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     with_tables(1, |tables| {
         let tables = &mut tables[0];
         tables.cover([shape.p, shape.q], padded.pitch(), lanes);
-        let near = (ROW_FLOATS / (tables.per_image * lanes)).clamp(1, per_part);
+        let near = (ROW_VECTORS / tables.per_image).clamp(1, per_part);
         // A part holds no more than what a task walks anyway.
         let most = if parts > 1 { near } else { shape.n };
         let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, most);
