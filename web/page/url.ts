@@ -10,8 +10,8 @@ export const DEFAULTS: Settings = {
   lr: 0.05,
   keep: '3/8',
   strength: 'auto',
-  collapseSteps: 400,
-  momentum: 0.9,
+  collapseSteps: 300,
+  momentum: 0.8,
   weightDecay: 5e-4,
   clustering: 'kmeans',
 };

@@ -9,7 +9,7 @@ import { expect, native, test, watch } from './support.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 /** A network that SwiftShader trains within a test's time. */
-const SMALL = '?width=1&batch=32&collapseSteps=150';
+const SMALL = '?width=1&batch=32&collapseSteps=200';
 const MINUTES = 60_000;
 
 /** Opens the page; returns what must stay empty: errors in the console, exceptions, requests to other hosts. */
@@ -145,7 +145,7 @@ test('loads a network that the native tool made', async ({ page, site }) => {
 });
 
 test('takes a setting from its address and puts it back there', async ({ page, site }) => {
-  const wrong = await open(page, site, '?width=0.5&lr=0.02&keep=5/8&strength=0.3&seed=9&clustering=even&batch=16&collapseSteps=200');
+  const wrong = await open(page, site, '?width=0.5&lr=0.02&keep=5/8&strength=0.3&seed=9&clustering=even&batch=16&collapseSteps=600');
   await expect(page.locator('#lr-value')).toHaveText('0.02');
   await expect(page.locator('#keep-value')).toContainText('5/8');
   await expect(page.locator('#strength-value')).toHaveText('0.3');
@@ -215,7 +215,7 @@ test('answers bad files with a sentence and stays usable', async ({ page, site }
 test('can be used by keyboard alone, and is quiet for those who want no motion', async ({ page, site }) => {
   test.setTimeout(4 * MINUTES);
   await page.emulateMedia({ reducedMotion: 'reduce' });
-  const wrong = await open(page, site, '?width=0.5&batch=16&collapseSteps=100&lr=0.05');
+  const wrong = await open(page, site, '?width=0.5&batch=16&collapseSteps=200');
   const focused = () => page.evaluate(() => document.activeElement?.id ?? '');
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
