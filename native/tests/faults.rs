@@ -4,12 +4,12 @@
 //! `cargo test -p centripetal-cli --test faults` runs it in short form, `tests/faults` in full.
 
 mod faults {
-    pub mod devices;
-    pub mod files;
-    pub mod kills;
-    pub mod long_run;
-    pub mod storage;
-    pub mod table;
+    pub(crate) mod devices;
+    pub(crate) mod files;
+    pub(crate) mod kills;
+    pub(crate) mod long_run;
+    pub(crate) mod storage;
+    pub(crate) mod table;
 }
 
 use faults::table::{Row, print};
