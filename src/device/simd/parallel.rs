@@ -15,11 +15,14 @@ pub(super) fn threads() -> usize {
 ///
 /// A loop begun from outside wakes a thread and waits for it, every time. Begun by one of them, it also falls to
 /// the threads in the same way each time, so that what one kernel wrote the next finds in its core's cache.
+#[cfg(feature = "native")]
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    #[cfg(feature = "native")]
-    if threads() > 1 {
-        return rayon::scope(|_| work());
-    }
+    if threads() > 1 { rayon::scope(|_| work()) } else { work() }
+}
+
+/// Runs `work`: without threads of our own it stays where it is, and so may hold what cannot leave (a browser's buffers).
+#[cfg(not(feature = "native"))]
+pub fn in_pool<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
