@@ -9,7 +9,7 @@ import { expect, native, openHarness, root, test, watch } from './support.ts';
 
 const DATA = '../package/data/';
 
-/** Those of `examples/losses.rs`. */
+/** Those of `losses.rs`. */
 const FIXED: Settings = {
   model: 'lenet',
   width: 1,

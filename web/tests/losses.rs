@@ -1,6 +1,6 @@
 //! Ten losses of a fixed seed, a line of JSON: what the browser tests compare the page's losses with.
 //!
-//! `cargo run --release --example losses -- gpu` (or `cpu`); the settings are those of `web/tests/settings.ts`.
+//! `cargo run --release --example losses -- gpu` (or `cpu`); the settings are those of `session.spec.ts`.
 
 use centripetal::data::{Augment, Batch, Loader, embedded};
 use centripetal::device::Device;
