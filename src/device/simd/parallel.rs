@@ -15,11 +15,17 @@ pub(super) fn threads() -> usize {
 ///
 /// A loop begun from outside wakes a thread and waits for it, every time. Begun by one of them, it also falls to
 /// the threads in the same way each time, so that what one kernel wrote the next finds in its core's cache.
+#[cfg(feature = "native")]
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    #[cfg(feature = "native")]
     if threads() > 1 {
         return rayon::scope(|_| work());
     }
+    work()
+}
+
+/// Runs `work` here: there is one thread, and what a browser's GPU gives could not go to another.
+#[cfg(not(feature = "native"))]
+pub fn in_pool<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
