@@ -2,7 +2,7 @@
 
 import type { Settings } from '../client/types';
 import { byId, element, setText } from './dom';
-import { percent } from './format';
+import { percent, plainPowers } from './format';
 import type { State, Store } from './state';
 import { keepOfSixteenths, MODELS, readKeep } from './url';
 
@@ -82,7 +82,7 @@ export class Controls {
     this.#strength.disabled = auto;
     slide(this.#strength, strength ? Math.min(100, Math.max(0, position(...STRENGTH, strength))) : 50, strength === undefined ? 'auto' : `${auto ? 'auto: ' : ''}${Number(strength.toPrecision(2))}`);
     slide(this.#steps, nearest(STEPS, settings.collapseSteps), `${settings.collapseSteps} steps`);
-    setText(element('forecast-note'), forecast?.sentence ?? 'Auto takes the least strength that makes filters equal in this time.');
+    setText(element('forecast-note'), (forecast && plainPowers(forecast.sentence)) ?? 'Auto takes the least strength that makes filters equal in this time.');
     this.#pending(state);
   }
 

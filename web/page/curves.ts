@@ -3,7 +3,7 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { onTheme, theme } from './colours';
-import { percent, powerOfTen, scientific } from './format';
+import { percent, plainPowers, powerOfTen, scientific } from './format';
 import type { Sample, State, Store } from './state';
 
 const FLOOR = 1e-16;
@@ -140,7 +140,7 @@ export class CurvesPanel {
       ? `Step ${last.step}: loss ${last.loss.toFixed(3)}, accuracy on training images ${percent(last.accuracy)}${validation !== undefined && validation !== null ? `, on test images ${percent(validation)}` : ''}.`
       : 'No step yet.';
     const deviation = this.#state.samples.findLast((sample) => sample.deviation !== null);
-    const end = this.#state.forecast?.sentence ?? '';
+    const end = plainPowers(this.#state.forecast?.sentence ?? '');
     this.deviationNote.textContent = this.#state.clusteredAt !== null && deviation
       ? `Deviation ${scientific(deviation.deviation ?? 0)} at step ${deviation.step}. ${end}`
       : 'The deviation is measured once filters are clustered.';

@@ -1,10 +1,10 @@
-/** Numbers as people read them. */
+/** Numbers as people read them. Spaces inside them do not break. */
 
 const SUPERSCRIPT = '⁰¹²³⁴⁵⁶⁷⁸⁹';
 
 /** 0.8312 as "83.1 %"; `digits` after the point. */
 export function percent(value: number, digits = 1): string {
-  return Number.isFinite(value) ? `${(100 * value).toFixed(digits)} %` : '–';
+  return Number.isFinite(value) ? `${(100 * value).toFixed(digits)}\u00a0%` : '–';
 }
 
 /** 1234567 as "1.23 M". */
@@ -35,7 +35,7 @@ export function scientific(value: number, digits = 1): string {
   const size = Math.abs(value);
   if (size >= 0.01 && size < 1000) return String(Number(value.toPrecision(digits + 1)));
   const [mantissa = '0', exponent = '0'] = value.toExponential(digits).split('e');
-  return `${mantissa} × ${powerOfTen(Number(exponent))}`;
+  return `${mantissa}\u00a0×\u00a0${powerOfTen(Number(exponent))}`;
 }
 
 /** -6 as "10⁻⁶". */
@@ -53,5 +53,15 @@ export function milliseconds(value: number): string {
 export function change(before: number, after: number): string {
   if (before <= 0) return '';
   const share = Math.round((100 * (after - before)) / before);
-  return share === 0 ? '±0 %' : `${share < 0 ? '−' : '+'}${Math.abs(share)} %`;
+  return share === 0 ? '±0 %' : `${share < 0 ? '−' : '+'}${Math.abs(share)}\u00a0%`;
+}
+
+/** "e^18.0" in a sentence of the session as "66 million": a visitor does not count in nats. */
+export function plainPowers(text: string): string {
+  return text.replace(/e\^(\d+(?:\.\d+)?)/g, (_, nats: string) => {
+    const names = ['', ' thousand', ' million', ' billion', ' trillion'];
+    const thousands = Math.min(names.length - 1, Math.floor(Number(nats) / Math.log(1000)));
+    const figure = Math.exp(Number(nats) - thousands * Math.log(1000));
+    return figure >= 1000 ? `over a thousand${names[thousands]}` : `${figure.toFixed(0)}${names[thousands]}`;
+  });
 }

@@ -3,7 +3,7 @@ import type { Certificate, Progress } from '../client/types';
 import { membersOf, nearestPair, spread, togetherness } from './clusters';
 import { featureMap, readingWeights, summed } from './feature';
 import { refusal } from './files';
-import { bytes, change, count, percent, scientific } from './format';
+import { bytes, change, count, percent, plainPowers, scientific } from './format';
 import { initialState, type State } from './state';
 import { story } from './story';
 import { DEFAULTS } from './url';
@@ -75,9 +75,16 @@ describe('what a filter sees', () => {
 });
 
 describe('numbers and files', () => {
+  const plain = (texts: string[]) => texts.map((text) => text.replaceAll('\u00a0', ' '));
+
   it('are written for people', () => {
-    expect([count(999), count(113000), count(1.03e6), bytes(80300), percent(0.8312)]).toEqual(['999', '113 k', '1.03 M', '78.4 KiB', '83.1 %']);
-    expect([scientific(3.8e-6), scientific(0.25), scientific(0), change(100, 42)]).toEqual(['3.8 × 10⁻⁶', '0.25', '0', '−58 %']);
+    expect(plain([count(999), count(113000), count(1.03e6), bytes(80300), percent(0.8312)])).toEqual(['999', '113 k', '1.03 M', '78.4 KiB', '83.1 %']);
+    expect(plain([scientific(3.8e-6), scientific(0.25), scientific(0), change(100, 42)])).toEqual(['3.8 × 10⁻⁶', '0.25', '0', '−58 %']);
+  });
+
+  it('are said in words where they are powers of e', () => {
+    expect(plainPowers('be e^18.0 times smaller, e^16 is needed')).toBe('be 66 million times smaller, 9 million is needed');
+    expect(plainPowers('e^40 and e^0.0')).toBe('over a thousand trillion and 1');
   });
 
   it('are refused before they are opened if they cannot work', () => {

@@ -36,7 +36,7 @@ async function press(page: Page): Promise<void> {
 /** "accuracy 83.1 %" as 0.831. */
 async function share(page: Page, selector: string): Promise<number> {
   const text = (await page.locator(selector).textContent()) ?? '';
-  return Number(/([\d.]+) %/.exec(text)?.[1] ?? NaN) / 100;
+  return Number(/([\d.]+)\s%/.exec(text)?.[1] ?? NaN) / 100;
 }
 
 const trainedTo = (page: Page, accuracy: number) =>
