@@ -161,7 +161,7 @@ impl BufferSlice {
 pub struct Dispatch {
     /// What runs.
     pub kernel: &'static Kernel,
-    /// Which of [`Kernel::shaders`] a GPU runs; the first is the default.
+    /// Which of [`Kernel::shaders`] a GPU runs.
     pub variant: usize,
     /// Bytes of the uniform.
     pub params: Vec<u8>,
