@@ -45,12 +45,24 @@ pub(crate) struct Common {
     /// Where to compute: auto (a hardware GPU if there is one, else the CPU), cpu, gpu or gpu:N
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Measure once which kernels are fastest on a GPU, and keep the choice in the cache folder; off: take the default
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Autotune::On)]
+    pub(crate) autotune: Autotune,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// No progress and no notes
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// Whether kernel variants are chosen by measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Autotune {
+    /// Measure what is not known yet.
+    On,
+    /// Neither measure nor look at what was measured.
+    Off,
 }
 
 /// The commands.

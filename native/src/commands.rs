@@ -18,15 +18,16 @@ use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
 use centripetal::models::{self, NAMES};
+use centripetal::plan::Mode;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use pollster::block_on;
 use serde_json::json;
 
-use crate::args::{Cli, Command, DataArgs};
+use crate::args::{Autotune, Cli, Command, DataArgs};
 use crate::data::{self, Splits};
 use crate::normalized::normalized;
 use crate::progress::Console;
-use crate::{command_line, files};
+use crate::{command_line, files, tuning};
 
 /// The files of a run.
 const BASE: &str = "base.safetensors";
@@ -49,7 +50,11 @@ pub(crate) enum Outcome<T> {
 /// # Errors
 /// Those of the command.
 pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
-    let scene = Scene { console: Console::new(&cli.common), choice: cli.common.device };
+    let scene = Scene {
+        console: Console::new(&cli.common),
+        choice: cli.common.device,
+        autotune: cli.common.autotune,
+    };
     match cli.command {
         None => demo::run(&scene, &crate::args::DemoArgs::default()),
         Some(Command::Demo(args)) => demo::run(&scene, &args),
@@ -68,6 +73,7 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
 struct Scene {
     console: Console,
     choice: DeviceChoice,
+    autotune: Autotune,
 }
 
 impl Scene {
@@ -75,7 +81,18 @@ impl Scene {
     fn open_device(&self) -> Result<Arc<Device>> {
         let device = block_on(Device::open(self.choice))?;
         self.console.device(device.info());
+        if self.autotune == Autotune::On {
+            tuning::load(&device);
+        }
         Ok(Arc::new(device))
+    }
+
+    /// Measures the kernels that `graph` needs, where that is not done yet and not turned off.
+    fn tune(&self, device: &Device, graph: &Graph, batch: usize, mode: Mode) -> Result<()> {
+        match self.autotune {
+            Autotune::On => tuning::tune(&self.console, device, graph, batch, mode),
+            Autotune::Off => Ok(()),
+        }
     }
 
     /// Opens training and test images, limited as asked. For a network that exists, named for messages, they must fit

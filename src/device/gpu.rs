@@ -2,9 +2,12 @@
 
 use super::{Access, BufferSlice, DeviceInfo, DeviceKind, Dispatch, Kernel, MAX_WORKGROUPS, Shader};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "native")]
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -17,6 +20,7 @@ pub(super) struct Gpu {
     queue: wgpu::Queue,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
     fault: Arc<Mutex<Option<Error>>>,
+    lost: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -190,8 +194,10 @@ impl Gpu {
                 "This is a defect of Centripetal or of the driver; please report it",
             ),
         }));
-        let slot = fault.clone();
+        let lost = Arc::new(AtomicBool::new(false));
+        let (slot, flag) = (fault.clone(), lost.clone());
         device.set_device_lost_callback(move |reason, message| {
+            flag.store(true, Ordering::Relaxed);
             if reason != wgpu::DeviceLostReason::Destroyed || !message.is_empty() {
                 note(
                     &slot,
@@ -201,7 +207,7 @@ impl Gpu {
             }
         });
         let described = describe(&info, reason);
-        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault }, described))
+        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, lost }, described))
     }
 
     pub(super) fn allocate(&self, label: &str, words: usize) -> Result<wgpu::Buffer> {
@@ -223,6 +229,29 @@ impl Gpu {
 
     pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, data: &[f32]) {
         self.queue.write_buffer(buffer, offset as u64 * 4, bytemuck::cast_slice(data));
+    }
+
+    /// Compiles what `dispatches` need and is not there yet, in parallel natively: a driver may take long over each.
+    fn prepare(&self, dispatches: &[Dispatch]) {
+        let mut missing: Vec<(&'static Kernel, &'static Shader)> = Vec::new();
+        {
+            let pipelines = lock(&self.pipelines);
+            for dispatch in dispatches {
+                let shader = &dispatch.kernel.shaders[dispatch.variant];
+                let known = pipelines.contains_key(shader.name);
+                if !known && missing.iter().all(|(_, other)| other.name != shader.name) {
+                    missing.push((dispatch.kernel, shader));
+                }
+            }
+        }
+        let compile = |(kernel, shader): (&Kernel, &'static Shader)| {
+            (shader.name, Arc::new(self.compile(kernel, shader)))
+        };
+        #[cfg(feature = "native")]
+        let compiled: Vec<_> = missing.into_par_iter().map(compile).collect();
+        #[cfg(not(feature = "native"))]
+        let compiled: Vec<_> = missing.into_iter().map(compile).collect();
+        lock(&self.pipelines).extend(compiled);
     }
 
     fn pipeline(&self, kernel: &'static Kernel, shader: &Shader) -> Arc<Pipeline> {
@@ -269,6 +298,7 @@ impl Gpu {
     }
 
     pub(super) fn record(&self, dispatches: &[Dispatch]) -> Result<Commands> {
+        self.prepare(dispatches);
         let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
             size: (dispatches.len().max(1) as u64) * UNIFORM_STRIDE,
@@ -360,6 +390,12 @@ impl Gpu {
         // The outcome is the device's fault, if any; the signal itself only says that the work is over.
         let _ = done.await;
         self.check()
+    }
+
+    /// Forgets a fault that one kernel caused; whether the device goes on.
+    pub(super) fn forgive(&self) -> bool {
+        *lock(&self.fault) = None;
+        !self.lost.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> Result<()> {

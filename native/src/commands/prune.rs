@@ -10,6 +10,7 @@ use centripetal::graph::Coupling;
 use centripetal::model::Model;
 use centripetal::optim::forecast::{self, AUTO_TARGET, Forecast, LOSSLESS, Verdict};
 use centripetal::optim::{Schedule, SgdConfig};
+use centripetal::plan::Mode;
 use centripetal::prune::cluster::within_deviation;
 use centripetal::prune::width::{Ratio, WidthRule};
 use centripetal::prune::{ClusterPlan, Clusters, Stages, certify, surgery};
@@ -157,6 +158,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     }
 
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    scene.tune(&device, &base.model.graph, config.batch, Mode::Train)?;
     let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
     let groups = groups(&base.model, &coupling, &clusters);
     console.note(&format!(
@@ -211,6 +213,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     files::write(&out.join(FILTERS), &filters::sheet(&base.model, &wide, &clusters)?)?;
     let slim = checkpoint.model;
     let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
+    scene.tune(&device, &slim.graph, test.batch_size(), Mode::Evaluate)?;
     let clock = || started.elapsed().as_secs_f64();
     let certificate = block_on(certify(&device, stages, &clusters, &test, &clock))?;
     if let Some(snap) = certificate.snap.as_ref().filter(|snap| snap.argmax_agreement != snap.samples) {

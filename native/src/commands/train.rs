@@ -6,6 +6,7 @@ use std::sync::Arc;
 use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Provenance, Stage};
 use centripetal::model::Model;
+use centripetal::plan::Mode;
 use centripetal::train::{TrainConfig, Trainer};
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
@@ -116,6 +117,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     ));
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
     let total = config.schedule.total_steps;
+    scene.tune(&device, &model.graph, config.batch, Mode::Train)?;
     let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
     if let Some((momentum, step)) = &momentum {
         trainer.resume(momentum, *step)?;
