@@ -1,8 +1,9 @@
-// Convolution, gradient of the weights, for filters 3 wide with stride and dilation 1 along the row:
-// dweight[k,c,r,s] = sum over n,p,q of dy[n,k,p,q] * x[n,c,p*stride_h + r*dilation_h - pad_top, q + s - pad_left].
+// Convolution, gradient of the weights, for filters 3 wide with dilation 1 along the row:
+// dweight[k,c,r,s] = sum over n,p,q of dy[n,k,p,q] * x[n,c,h,w] with h = p * stride_h + r * dilation_h - pad_top,
+// w = q * stride_w + s - pad_left, over those p and q for which (h, w) is in the image.
 //
 // Splits as in conv2d_weight_gradient.wgsl. An invocation holds 8 filters x 4 channels x the 3 taps of a filter's row
-// in registers and walks along the pixels: each pixel is loaded once and used as right, middle and left neighbour.
+// in registers and walks along the pixels: with stride 1 each is loaded once, and is right, middle and left neighbour.
 // 12 loads pay for 96 multiply-adds.
 //
 // Shapes  x [N, C, H, W], dy [N, K, P, Q], partials [splits, K, C/groups, R, 3]
@@ -35,6 +36,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
+
+// A pixel of four channels; 0 outside of the row.
+fn load(line: vec4<u32>, column: u32) -> vec4<f32> {
+    let inside = column < params.w;
+    let i = line + select(0u, column, inside);
+    return select(vec4<f32>(0.0), vec4<f32>(x[i.x], x[i.y], x[i.z], x[i.w]), inside);
+}
 
 // The sums of one filter: a row of taps for each of the first `channels` channels, `stride` apart.
 fn store(at: u32, stride: u32, channels: u32, left: vec4<f32>, middle: vec4<f32>, right: vec4<f32>) {
@@ -124,22 +132,15 @@ fn main(
         let line = (n * params.c + filter_group * group_channels + c) * plane + h * params.w;
         var dy_a = (n * params.k + filter_group * group_filters + k_a) * area + p * params.q;
         var dy_b = (n * params.k + filter_group * group_filters + k_b) * area + p * params.q;
-        var x_left = vec4<f32>(0.0);
-        var x_middle = vec4<f32>(0.0);
-        var column = 0u - params.pad_left;
-        if column < params.w {
-            x_left = vec4<f32>(x[line.x + column], x[line.y + column], x[line.z + column], x[line.w + column]);
-        }
-        column += 1u;
-        if column < params.w {
-            x_middle = vec4<f32>(x[line.x + column], x[line.y + column], x[line.z + column], x[line.w + column]);
-        }
-        column += 1u;
+        var x_left = load(line, 0u - params.pad_left);
+        var x_middle = load(line, 1u - params.pad_left);
         for (var q = 0u; q < params.q; q++) {
-            let inside = column < params.w;
-            let at = select(0u, column, inside);
-            let pixel = vec4<f32>(x[line.x + at], x[line.y + at], x[line.z + at], x[line.w + at]);
-            let x_right = select(vec4<f32>(0.0), pixel, inside);
+            let column = q * params.stride_w - params.pad_left;
+            if params.stride_w > 1u {
+                x_left = load(line, column);
+                x_middle = load(line, column + 1u);
+            }
+            let x_right = load(line, column + 2u);
             let dy_0 = dy[dy_a.x];
             left_0 += dy_0 * x_left;
             middle_0 += dy_0 * x_middle;
@@ -174,7 +175,6 @@ fn main(
             right_7 += dy_7 * x_right;
             x_left = x_middle;
             x_middle = x_right;
-            column += 1u;
             dy_a += 1u;
             dy_b += 1u;
         }

@@ -24,6 +24,9 @@ const TIMINGS: usize = 3;
 /// A variant that takes so many times the best so far is not timed again.
 const HOPELESS: f64 = 2.0;
 
+/// The default is given up only for a variant that takes at most this part of its time.
+const CLEARLY: f64 = 0.93;
+
 /// What was measured on one adapter by one version of Centripetal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
@@ -162,8 +165,10 @@ impl Device {
         // The default first: what is much slower is then dropped after one timing.
         let others = candidates.iter().copied().filter(|&variant| variant != default);
         for variant in std::iter::once(default).chain(others) {
+            // What is hardly faster may be so by chance.
+            let threshold = if best.0 == default { CLEARLY } else { 1.0 };
             match self.time(&Dispatch { variant, ..dispatch.clone() }, best.1, clock).await {
-                Ok(seconds) if seconds < best.1 => best = (variant, seconds),
+                Ok(seconds) if seconds < best.1 * threshold => best = (variant, seconds),
                 Ok(_) => {}
                 Err(error) => self.forgive(error)?,
             }
@@ -249,7 +254,7 @@ mod tests {
         let name = |kind, params: &Conv2dParams| {
             CONV2D_FORWARD.shaders[CONV2D_FORWARD.default_variant(kind, bytes(params))].name
         };
-        assert_eq!(name(DeviceKind::SoftwareGpu, &LAYER), "conv2d_forward_rows");
+        assert_eq!(name(DeviceKind::SoftwareGpu, &LAYER), "conv2d_forward_3x3");
         assert_eq!(name(DeviceKind::Gpu, &LAYER), "conv2d_forward_tiled");
         let strided = Conv2dParams { stride_w: 2, ..LAYER };
         assert_eq!(name(DeviceKind::SoftwareGpu, &strided), "conv2d_forward");
@@ -269,7 +274,7 @@ mod tests {
         assert_eq!(device.variant(&CONV2D_FORWARD, bytes(&LAYER)), 0);
         assert!(device.set_tuning(tuning.clone()).is_ok());
         assert_eq!(device.tuning(), tuning);
-        assert_eq!(device.variant(&CONV2D_FORWARD, bytes(&LAYER)), 3);
+        assert_eq!(device.variant(&CONV2D_FORWARD, bytes(&LAYER)), 4);
         let elsewhere = Tuning { driver: "another".into(), ..tuning.clone() };
         assert!(device.set_tuning(elsewhere).is_err());
         // A shader that is not there, or does not fit, is as good as none.
@@ -278,7 +283,7 @@ mod tests {
             let mut tuning = tuning.clone();
             tuning.choices.insert(class(&CONV2D_FORWARD, bytes(&strided)), wrong.to_owned());
             assert!(device.set_tuning(tuning).is_ok());
-            assert_eq!(device.variant(&CONV2D_FORWARD, bytes(&strided)), 1, "{wrong}");
+            assert_eq!(device.variant(&CONV2D_FORWARD, bytes(&strided)), 2, "{wrong}");
         }
     }
 }

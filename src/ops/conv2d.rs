@@ -218,7 +218,12 @@ impl Conv2dParams {
         u64::from(self.k / self.groups)
     }
 
-    /// Whether three taps side by side meet three neighbours of a row: what the variants `..._rows` are for.
+    /// Whether filters are 3 x 3, stride and dilation 1: what the variants `..._3x3` are for.
+    fn is_plain_3x3(&self) -> bool {
+        self.slides_along_rows() && self.r == 3 && self.stride_h == 1 && self.dilation_h == 1
+    }
+
+    /// Whether the outputs of three taps side by side are neighbours in a row: what the variants `..._rows` are for.
     fn slides_along_rows(&self) -> bool {
         self.s == 3 && self.stride_w == 1 && self.dilation_w == 1
     }
@@ -256,6 +261,18 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
     params: Conv2dParams::FIELDS,
     bindings: &[read("x"), read("weight"), read("bias"), write("y")],
     shaders: &[
+        Shader {
+            name: "conv2d_forward_3x3",
+            wgsl: include_str!("../../shaders/conv2d_forward_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let patches = u64::from(d.n) * u64::from(d.p).div_ceil(4) * u64::from(d.q).div_ceil(8);
+                u64::from(d.groups) * d.group_filters().div_ceil(4) * workgroups_of_64(patches)
+            },
+        },
         Shader {
             name: "conv2d_forward_rows",
             wgsl: include_str!("../../shaders/conv2d_forward_rows.wgsl"),
@@ -309,6 +326,18 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
     bindings: &[read("dy"), read("weight"), write("dx")],
     shaders: &[
         Shader {
+            name: "conv2d_input_gradient_3x3",
+            wgsl: include_str!("../../shaders/conv2d_input_gradient_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let patches = u64::from(d.n) * u64::from(d.h).div_ceil(4) * u64::from(d.w).div_ceil(8);
+                u64::from(d.groups) * d.group_channels().div_ceil(4) * workgroups_of_64(patches)
+            },
+        },
+        Shader {
             name: "conv2d_input_gradient_rows",
             wgsl: include_str!("../../shaders/conv2d_input_gradient_rows.wgsl"),
             workgroups: |params| {
@@ -355,11 +384,23 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
     bindings: &[read("x"), read("dy"), write("partials")],
     shaders: &[
         Shader {
+            name: "conv2d_weight_gradient_3x3",
+            wgsl: include_str!("../../shaders/conv2d_weight_gradient_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let tiles = d.group_filters().div_ceil(8) * d.group_channels().div_ceil(4);
+                workgroups_of_64(tiles * u64::from(d.groups) * u64::from(d.splits))
+            },
+        },
+        Shader {
             name: "conv2d_weight_gradient_rows",
             wgsl: include_str!("../../shaders/conv2d_weight_gradient_rows.wgsl"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
-                if !d.slides_along_rows() {
+                if d.s != 3 || d.dilation_w != 1 {
                     return 0;
                 }
                 let tiles = d.group_filters().div_ceil(8) * d.group_channels().div_ceil(4);

@@ -107,7 +107,7 @@ pub static MAX_POOL2D_BACKWARD: Kernel = Kernel {
         wgsl: include_str!("../../shaders/max_pool2d_backward.wgsl"),
         workgroups: |params| {
             let p = params_of::<MaxPool2dParams>(params);
-            workgroups_of_64([p.planes, p.h, p.w].into_iter().map(u64::from).product())
+            workgroups_of_64([p.planes, p.h, p.w.div_ceil(8)].into_iter().map(u64::from).product())
         },
     }],
     twin: max_pool2d_backward,
