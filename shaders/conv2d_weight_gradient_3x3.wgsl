@@ -1,8 +1,8 @@
 // Convolution, gradient of the weights, for 3 x 3 filters with stride and dilation 1: dweight[k,c,r,s] = sum over n,p,q
 // of dy[n,k,p,q] * x[n,c,p + r - pad_top, q + s - pad_left], over those p and q for which that pixel is in the image.
 //
-// Splits as in conv2d_weight_gradient.wgsl. An invocation holds 8 filters x 4 channels x all 9 taps in registers and walks
-// along a row of gradients and the three rows of pixels under it: 20 loads pay for 288 multiply-adds.
+// Splits as in conv2d_weight_gradient.wgsl. An invocation holds 8 filters x 4 channels x all 9 taps in registers and
+// walks along a row of gradients and the three rows of pixels under it: 20 loads pay for 288 multiply-adds.
 //
 // Shapes  x [N, C, H, W], dy [N, K, P, Q], partials [splits, K, C/groups, 3, 3]
 // Grid    one invocation a split, 8 filters of a group, 4 channels of a group; channels run fastest

@@ -21,8 +21,8 @@ const MAX_STEP: usize = 1 << 15;
 /// Most weights of one operator: 1 GiB.
 pub(super) const MAX_WEIGHTS: usize = 1 << 28;
 
-/// Filters and pixels of a workgroup's tile, forward and input gradient.
-const TILE: [u64; 2] = [4, 512];
+/// Filters (channels for the input gradient) and pixels of a workgroup's tile in the variants that take every size.
+const TILE: [u64; 2] = [8, 512];
 
 /// Channels below which a tile of 16 would be mostly empty: depthwise and such.
 const FEW_CHANNELS: u64 = 4;
