@@ -219,7 +219,7 @@ impl Conv2dParams {
     }
 
     /// Whether filters are 3 x 3, stride and dilation 1: what the variants `..._3x3` are for.
-    fn is_plain_3x3(&self) -> bool {
+    pub(super) fn is_plain_3x3(&self) -> bool {
         self.slides_along_rows() && self.r == 3 && self.stride_h == 1 && self.dilation_h == 1
     }
 

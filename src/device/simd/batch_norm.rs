@@ -10,6 +10,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Accumulate;
 use super::parallel::{for_each_chunk, for_each_chunk_pair};
+use super::scratch::with_floats;
 use super::tile::dispatch;
 
 /// Mean and biased variance of each channel of `x` `[N,C,HW]`.
@@ -49,6 +50,78 @@ pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], sh
     for_each_chunk(y, c * hw, |image, y| {
         let x = &x[image * c * hw..][..y.len()];
         dispatch(Affine { hw, x, mean, scale, shift, y });
+    });
+}
+
+/// What is added before a ReLU.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// A tensor of the output's shape.
+    Added(&'a [f32]),
+}
+
+impl<'a> Residual<'a> {
+    /// The part that belongs to `range` of the output.
+    pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Residual::None => Residual::None,
+            Residual::Added(all) => Residual::Added(&all[range]),
+        }
+    }
+}
+
+/// `y = max((x - mean) * inverse_deviation * gamma + beta [+ residual], 0)`, all `[N,C,HW]`; the channel vectors
+/// in this order.
+pub fn normalize_relu(
+    c: usize,
+    hw: usize,
+    x: &[f32],
+    channels: [&[f32]; 4],
+    residual: Residual<'_>,
+    y: &mut [f32],
+) {
+    assert_eq!(x.len(), y.len(), "normalize_relu: lengths of x and y");
+    assert!(channels.iter().all(|v| v.len() == c), "normalize_relu: lengths of channel vectors");
+    for_each_chunk(y, c * hw, |image, y| {
+        let here = image * c * hw..image * c * hw + y.len();
+        let residual = residual.part(here.clone());
+        dispatch(AffineRelu { hw, x: &x[here], channels, residual, y });
+    });
+}
+
+/// `dz = dy where y > 0, else 0`, and the sums of [`backward_reduce`] over it: `tensors` is x, y, dy and `channels`
+/// mean and inverse deviation.
+///
+/// One pass, image by image: each image leaves its sums beside the others', which are then added in order.
+pub fn relu_backward_reduce(
+    [n, c, hw]: [usize; 3],
+    tensors: [&[f32]; 3],
+    [mean, inverse_deviation]: [&[f32]; 2],
+    dz: &mut [f32],
+    dgamma: &mut [f32],
+    dbeta: &mut [f32],
+) {
+    assert!(tensors.iter().all(|x| x.len() == n * c * hw), "relu_backward_reduce: lengths of x, y and dy");
+    assert!(dgamma.len() == c && dbeta.len() == c, "relu_backward_reduce: lengths of dgamma and dbeta");
+    // Two f64 a channel in the room of four f32.
+    with_floats(n * c * 4, |sums| {
+        for_each_chunk_pair(dz, c * hw, sums, 4 * c, |image, dz, sums| {
+            let [x, y, dy] = tensors.map(|x| &x[image * c * hw..][..c * hw]);
+            let sums: &mut [[f64; 2]] = bytemuck::cast_slice_mut(sums);
+            dispatch(Gated { hw, x, y, dy, mean, dz, sums });
+        });
+        let sums: &[[f64; 2]] = bytemuck::cast_slice(sums);
+        for channel in 0..c {
+            let (mut total, mut products) = (0.0, 0.0);
+            for sums in sums.iter().skip(channel).step_by(c) {
+                total += sums[0];
+                products += sums[1];
+            }
+            dbeta[channel] = total as f32;
+            dgamma[channel] = (products * f64::from(inverse_deviation[channel])) as f32;
+        }
     });
 }
 
@@ -264,6 +337,92 @@ impl WithSimd for Affine<'_> {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = (x - mean) * scale + shift;
             }
+        }
+    }
+}
+
+struct AffineRelu<'a> {
+    hw: usize,
+    x: &'a [f32],
+    channels: [&'a [f32]; 4],
+    residual: Residual<'a>,
+    y: &'a mut [f32],
+}
+
+impl WithSimd for AffineRelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let [mean, inverse_deviation, gamma, beta] = self.channels;
+        let planes = self.x.chunks_exact(self.hw).zip(self.y.chunks_exact_mut(self.hw));
+        for (channel, (x, y)) in planes.enumerate() {
+            let (mean, shift) = (mean[channel], beta[channel]);
+            let scale = inverse_deviation[channel] * gamma[channel];
+            // A NaN must come through to be found.
+            match self.residual {
+                Residual::None => {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        let sum = (x - mean) * scale + shift;
+                        *y = if sum < 0.0 { 0.0 } else { sum };
+                    }
+                }
+                Residual::Added(residual) => {
+                    let residual = &residual[channel * self.hw..][..self.hw];
+                    for (y, (&x, &residual)) in y.iter_mut().zip(x.iter().zip(residual)) {
+                        let sum = (x - mean) * scale + shift + residual;
+                        *y = if sum < 0.0 { 0.0 } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One image of [`relu_backward_reduce`].
+struct Gated<'a> {
+    hw: usize,
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    dz: &'a mut [f32],
+    sums: &'a mut [[f64; 2]],
+}
+
+impl WithSimd for Gated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let zero = simd.splat_f32s(0.0);
+        for (channel, (sums, dz)) in self.sums.iter_mut().zip(self.dz.chunks_exact_mut(self.hw)).enumerate() {
+            let plane = channel * self.hw..(channel + 1) * self.hw;
+            let (x, x_rest) = S::as_simd_f32s(&self.x[plane.clone()]);
+            let (y, y_rest) = S::as_simd_f32s(&self.y[plane.clone()]);
+            let (dy, dy_rest) = S::as_simd_f32s(&self.dy[plane]);
+            let (dz, dz_rest) = S::as_mut_simd_f32s(dz);
+            let (mut total, mut product) = (0.0, 0.0);
+            for ((dz, &x), (&y, &dy)) in dz_rest.iter_mut().zip(x_rest).zip(y_rest.iter().zip(dy_rest)) {
+                *dz = if y > 0.0 { dy } else { 0.0 };
+                total += f64::from(*dz);
+                product += f64::from(*dz * (x - self.mean[channel]));
+            }
+            let center = simd.splat_f32s(self.mean[channel]);
+            let blocks = x.chunks(BLOCK).zip(y.chunks(BLOCK)).zip(dy.chunks(BLOCK)).zip(dz.chunks_mut(BLOCK));
+            for (((x, y), dy), dz) in blocks {
+                let mut totals = [zero; SUMS];
+                let mut products = [zero; SUMS];
+                for (i, (((&x, &y), &dy), dz)) in x.iter().zip(y).zip(dy).zip(dz).enumerate() {
+                    *dz = simd.select_f32s(simd.less_than_f32s(zero, y), dy, zero);
+                    totals[i % SUMS] = simd.add_f32s(totals[i % SUMS], *dz);
+                    products[i % SUMS] =
+                        simd.mul_add_e_f32s(*dz, simd.sub_f32s(x, center), products[i % SUMS]);
+                }
+                total += f64::from(join(simd, totals));
+                product += f64::from(join(simd, products));
+            }
+            *sums = [total, product];
         }
     }
 }

@@ -13,7 +13,7 @@ use pulp::{Simd, WithSimd};
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, lanes, load, next_taps};
+use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, is_wide, lanes, load, next_taps};
 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
 const COPY_FLOATS: usize = 1 << 20;
@@ -246,8 +246,14 @@ impl WithSimd for Correlation<'_> {
             let mut column = 0;
             while column < self.taps.len() {
                 let taps = &self.taps[column..];
-                let width = next_taps(taps.len());
+                let width = next_taps(taps.len(), S::F32_LANES);
                 match taps[..width] {
+                    [a, b, c, d, e, f] if is_wide(S::F32_LANES) => {
+                        self.pass(simd, images.clone(), column, [a, b, c, d, e, f]);
+                    }
+                    [a, b, c, d] if is_wide(S::F32_LANES) => {
+                        self.pass(simd, images.clone(), column, [a, b, c, d]);
+                    }
                     [a, b, c] => self.pass(simd, images.clone(), column, [a, b, c]),
                     [a, b] => self.pass(simd, images.clone(), column, [a, b]),
                     [a] => self.pass(simd, images.clone(), column, [a]),
