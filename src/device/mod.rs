@@ -361,11 +361,10 @@ impl Device {
     pub fn run(&self, lists: &[&CommandList]) {
         match &self.executor {
             Executor::Cpu(cpu) => {
-                for list in lists {
-                    for dispatch in &list.dispatches {
-                        cpu.run(dispatch);
-                    }
-                }
+                // Only what is needed goes to another thread: a recording of the GPU may have to stay.
+                let run = |dispatches: &[Dispatch]| dispatches.iter().for_each(|dispatch| cpu.run(dispatch));
+                let lists: Vec<&[Dispatch]> = lists.iter().map(|list| &list.dispatches[..]).collect();
+                simd::in_pool(|| lists.iter().for_each(|list| run(list)));
             }
             Executor::Gpu(gpu) => gpu.run(lists.iter().filter_map(|list| list.gpu.as_ref())),
         }

@@ -17,29 +17,54 @@ use super::tile::dispatch;
 ///
 /// Each plane is reduced by itself, its squares about its own mean, and the planes are joined in f64
 /// (Chan, Golub and LeVeque 1979): exact enough for any offset of the data, yet memory is read once,
-/// since the second pass over a plane finds it in the cache.
+/// since the second pass over a plane finds it in the cache. Work is split by image, as in the convolution
+/// before.
 pub fn channel_moments(n: usize, c: usize, hw: usize, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
     assert_eq!(x.len(), n * c * hw, "channel_moments: length of x");
     assert!(mean.len() == c && variance.len() == c, "channel_moments: lengths of mean and variance");
-    for_each_chunk_pair(mean, 1, variance, 1, |channel, mean, variance| {
-        let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
-        for image in 0..n {
-            let plane = &x[(image * c + channel) * hw..][..hw];
-            let center = (sum(plane) / hw as f64) as f32;
-            let (distances, plane_squares) = dispatch(Squares { plane, center });
-            // The center is the mean but for rounding; these two terms take the rounding out again.
-            let rest = distances / hw as f64;
-            let plane_mean = f64::from(center) + rest;
-            let plane_squares = plane_squares - distances * rest;
-            let delta = plane_mean - average;
-            let total = count + hw as f64;
-            average += delta * hw as f64 / total;
-            squares += plane_squares + delta * delta * count * hw as f64 / total;
-            count = total;
+    // Two f64 a plane in the room of four f32.
+    with_floats(n * c * 4, |planes| {
+        for_each_chunk(planes, c * 4, |image, planes| {
+            let x = &x[image * c * hw..][..c * hw];
+            dispatch(Moments { hw, x, planes: bytemuck::cast_slice_mut(planes) });
+        });
+        let planes: &[[f64; 2]] = bytemuck::cast_slice(planes);
+        for channel in 0..c {
+            let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
+            for &[plane_mean, plane_squares] in planes.iter().skip(channel).step_by(c) {
+                let delta = plane_mean - average;
+                let total = count + hw as f64;
+                average += delta * hw as f64 / total;
+                squares += plane_squares + delta * delta * count * hw as f64 / total;
+                count = total;
+            }
+            mean[channel] = average as f32;
+            variance[channel] = (squares / count).max(0.0) as f32;
         }
-        mean[0] = average as f32;
-        variance[0] = (squares / count).max(0.0) as f32;
     });
+}
+
+/// Mean, and sum of squares about it, of each plane of an image.
+struct Moments<'a> {
+    hw: usize,
+    x: &'a [f32],
+    planes: &'a mut [[f64; 2]],
+}
+
+impl WithSimd for Moments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let count = self.hw as f64;
+        for (moments, plane) in self.planes.iter_mut().zip(self.x.chunks_exact(self.hw)) {
+            let center = (Sum { plane }.with_simd(simd) / count) as f32;
+            let (distances, squares) = Squares { plane, center }.with_simd(simd);
+            // The center is the mean but for rounding; these two terms take the rounding out again.
+            let rest = distances / count;
+            *moments = [f64::from(center) + rest, squares - distances * rest];
+        }
+    }
 }
 
 /// `y = (x - mean) * scale + shift` per channel, all `[N,C,HW]`; for batch normalisation `scale` is

@@ -359,7 +359,7 @@ impl Convolution<'_> {
             for index in 0..channels.div_ceil(unit) {
                 let group = if self.groups == 1 { 0 } else { first_unit + index };
                 if self.groups > 1 || index == 0 {
-                    for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
+                    for (i, copy) in copy.chunks_exact_mut(source).take(images).enumerate() {
                         let from = ((first_image + i) * self.groups + group) * input;
                         self.padded.fill(&self.input[from..from + input], copy);
                     }

@@ -11,6 +11,18 @@ pub(super) fn threads() -> usize {
     return 1;
 }
 
+/// Runs `work`, a sequence of loops, on one of the threads that share them.
+///
+/// A loop begun from outside wakes a thread and waits for it, every time. Begun by one of them, it also falls to
+/// the threads in the same way each time, so that what one kernel wrote the next finds in its core's cache.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "native")]
+    if threads() > 1 {
+        return rayon::scope(|_| work());
+    }
+    work()
+}
+
 /// Calls `work(index, chunk)` for every `chunk`-long piece of `data`, the last one possibly shorter.
 ///
 /// `chunk` must follow from the shapes or only decide who computes what, never how a sum is ordered.
