@@ -208,7 +208,6 @@ impl Step {
                 images: (0..batch * input.len()).map(|_| rng.normal()).collect(),
                 labels: (0..batch as u32).map(|i| i % 10).collect(),
                 samples: batch,
-                ..Batch::default()
             },
             flops: 6.0 * batch as f64 * model.graph.macs().expect("macs") as f64,
         }
@@ -388,7 +387,8 @@ fn training(options: &Options, device: &Arc<Device>, ceilings: &Ceilings, work: 
     let mut step = Step::new(device, &model, batch, None);
     step.run();
     let first = start.elapsed().as_secs_f64();
-    let (mut seconds, mut rates, mut ratios, mut theirs, mut against) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut seconds, mut rates, mut ratios, mut theirs, mut against) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..options.rounds {
         let (products, _) = ceilings.measure(device);
         let best = products.into_iter().fold(0.0, f64::max);

@@ -27,7 +27,8 @@ pub(crate) fn path(info: &DeviceInfo) -> Option<PathBuf> {
             home().map(|home| home.join(".cache"))
         }
     })?;
-    let words = info.name.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words =
+        info.name.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let name = words.map(str::to_lowercase).collect::<Vec<_>>().join("-");
     Some(cache.join("centripetal").join(format!("tune-{name}.json")))
 }
@@ -47,7 +48,13 @@ pub(crate) fn load(device: &Device) {
 ///
 /// # Errors
 /// Those of [`Plan::tune`].
-pub(crate) fn tune(console: &Console, device: &Device, graph: &Graph, batch: usize, mode: Mode) -> Result<()> {
+pub(crate) fn tune(
+    console: &Console,
+    device: &Device,
+    graph: &Graph,
+    batch: usize,
+    mode: Mode,
+) -> Result<()> {
     if device.info().kind == DeviceKind::Cpu {
         return Ok(());
     }
@@ -80,7 +87,8 @@ mod tests {
     fn the_file_is_named_by_the_adapter() {
         let mut info = Device::cpu("test").info().clone();
         info.name = "llvmpipe (LLVM 15.0.6, 256 bits)/../x".to_owned();
-        let name = path(&info).and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        let name =
+            path(&info).and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
         // Without a home there is no file.
         assert!(name.is_none_or(|name| name == "tune-llvmpipe-llvm-15-0-6-256-bits-x.json"));
     }

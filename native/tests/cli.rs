@@ -23,6 +23,8 @@ fn command(dir: &TempDir, words: &[&str]) -> Command {
     command.current_dir(dir.path()).args(words).stdin(Stdio::null());
     // Software Vulkan drivers complain on stderr where this is not set.
     command.env("XDG_RUNTIME_DIR", dir.path());
+    // No test may leave anything in the user's own cache, nor find anything there.
+    command.env("XDG_CACHE_HOME", dir.path().join("cache"));
     command
 }
 
@@ -509,4 +511,43 @@ fn a_gpu_that_is_not_there_is_told() {
     }
     let cpu = run(&dir, &["eval", "run/base.safetensors", "--data", "synthetic"]);
     assert!(cpu.err.lines().any(|line| line.starts_with("device: CPU")), "{}", cpu.err);
+}
+
+#[test]
+fn measured_kernels_are_kept_and_a_damaged_table_is_measured_again() {
+    if std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1") {
+        println!("skipped: a GPU check, since CENTRIPETAL_SKIP_GPU=1");
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let eval = |more: &[&str]| {
+        let words =
+            ["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "8", "--device", "gpu"];
+        let ran = ran(command(&dir, &[&words, more].concat()).output().expect("starts"));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran
+    };
+    let cache = dir.path().join("cache/centripetal");
+    let off = eval(&["--autotune", "off"]);
+    assert!(!off.err.contains("measured"), "{}", off.err);
+    assert!(!cache.exists(), "--autotune off writes nothing");
+
+    assert!(eval(&[]).err.contains("measured which kernels are fastest"));
+    let files = names(&cache);
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(files[0].starts_with("tune-") && files[0].ends_with(".json"), "{files:?}");
+    let path = cache.join(&files[0]);
+    let table = fs::read(&path).expect("a table");
+    let choices = serde_json::from_slice::<Value>(&table).expect("JSON")["choices"].clone();
+    assert!(choices.as_object().is_some_and(|choices| !choices.is_empty()), "{choices}");
+    let again = eval(&[]);
+    assert!(!again.err.contains("measured"), "{}", again.err);
+    assert_eq!(fs::read(&path).expect("a table"), table);
+
+    for damaged in [b"{\"adapter\": ".as_slice(), b"", b"\xff\xfe"] {
+        fs::write(&path, damaged).expect("writes");
+        assert!(eval(&[]).err.contains("measured which kernels are fastest"));
+        assert!(serde_json::from_slice::<Value>(&fs::read(&path).expect("a table")).is_ok());
+    }
 }

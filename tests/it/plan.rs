@@ -1,7 +1,7 @@
 //! Whole plans: gradients where branches part and meet, memory sharing, constants, modes.
 
 use crate::harness::{Tolerance, compare, gpu, random, twins};
-use centripetal::device::Device;
+use centripetal::device::{Device, DeviceChoice};
 use centripetal::graph::{Graph, GraphBuilder, NodeId};
 use centripetal::model::{Model, Tensors};
 use centripetal::ops::{
@@ -299,4 +299,41 @@ fn training_moves_running_statistics_and_evaluation_nothing() {
         assert_eq!(evaluation.tensors(), trained);
         assert_ne!(logits, training.read(training.plan.logits()), "batch statistics in evaluation");
     }
+}
+
+#[test]
+fn variants_are_measured_once_and_the_table_decides_the_bits() {
+    if gpu().is_none() {
+        return;
+    }
+    let open =
+        || pollster::block_on(Device::open(DeviceChoice::Gpu)).unwrap_or_else(|error| panic!("{error}"));
+    let start = std::time::Instant::now();
+    let clock = || start.elapsed().as_secs_f64();
+    let mut found = networks().into_iter().filter(|graph| graph.name == "residual block");
+    let model = model(found.next().expect("a residual block"));
+    let tune = |device: &Device, mode| {
+        pollster::block_on(Plan::tune(device, &model.graph, BATCH, mode, &clock))
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let first = open();
+    assert!(tune(&first, Mode::Train) > 0);
+    assert_eq!(tune(&first, Mode::Train), 0, "all is known");
+    let tuning = first.tuning();
+    assert!(tuning.choices.keys().any(|class| class.starts_with("conv2d_weight_gradient ")), "{tuning:?}");
+
+    let second = open();
+    second.set_tuning(tuning.clone()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(tune(&second, Mode::Train), 0, "the table was taken over");
+    let benches = [&first, &second].map(|device| Bench::new(device, &model, Mode::Train, Keep::Logits));
+    for dispatch in benches[1].plan.commands().dispatches() {
+        let shader = dispatch.kernel.shaders[dispatch.variant].name;
+        let measured = dispatch.kernel.variants(&dispatch.params).count() > 1;
+        assert!(!measured || tuning.choices.values().any(|name| name == shader), "{shader} was not chosen");
+    }
+    let [a, b] = benches.map(|bench| (bench.loss(&model.tensors), bench.gradients()));
+    assert_eq!(a, b, "the same table, the same bits");
+
+    // The CPU has no variants.
+    assert_eq!(tune(&twins(), Mode::Train), 0);
 }
