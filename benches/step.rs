@@ -62,7 +62,6 @@ fn images(shape: Shape, samples: usize) -> Batch {
         images: (0..samples * shape.len()).map(|_| rng.normal()).collect(),
         labels: (0..samples as u32).map(|i| i % 10).collect(),
         samples,
-        ..Batch::default()
     }
 }
 
