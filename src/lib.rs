@@ -77,6 +77,7 @@ pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod prune;
+pub mod rewrite;
 pub mod rng;
 pub mod selftest;
 pub mod shape;

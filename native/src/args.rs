@@ -66,9 +66,9 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Layers, shapes, cost, memory and coupled layers of a checkpoint or zoo model
     Info(InfoArgs),
-    /// Turn PyTorch weights (a state_dict in safetensors) into a checkpoint
+    /// Turn an ONNX file, or PyTorch weights (a state_dict in safetensors), into a checkpoint
     Import(ImportArgs),
-    /// Write a checkpoint's weights for other tools
+    /// Write a checkpoint as ONNX, or its weights, for other tools
     Export(ExportArgs),
     /// List adapters, say which one is taken and test its kernels
     Devices,
@@ -451,16 +451,22 @@ pub(crate) struct InfoArgs {
 /// `import`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    centripetal import mobilenet.onnx --out runs/mobilenet\n  \
+    centripetal import network.onnx --input 3x64x64 --insert-bn --out runs/network\n  \
     centripetal import resnet20.safetensors --model resnet20 --out runs/resnet20\n  \
     centripetal import weights.safetensors --model vgg16 --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616 --out runs/vgg\n\n\
-    From PyTorch: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
-    Names as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
+    From PyTorch: torch.onnx.export(model.eval(), images, \"network.onnx\"), or\n\
+    safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
+    Names of a state_dict as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
 pub(crate) struct ImportArgs {
-    /// A state_dict in safetensors
-    #[arg(value_name = "WEIGHTS")]
+    /// A classifier in ONNX, or a state_dict in safetensors
+    #[arg(value_name = "FILE")]
     pub(crate) weights: PathBuf,
-    #[arg(long, value_name = "MODEL", help = format!("Its architecture: {}", NAMES.join(", ")))]
-    pub(crate) model: String,
+    #[arg(long, value_name = "MODEL", help = format!("Architecture of a state_dict: {}", NAMES.join(", ")))]
+    pub(crate) model: Option<String>,
+    /// Put a batch norm behind every convolution of an ONNX file that has none; it is the identity until it is trained
+    #[arg(long)]
+    pub(crate) insert_bn: bool,
     /// Factor on every layer's width
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = over_zero)]
     pub(crate) width: f64,
@@ -470,7 +476,7 @@ pub(crate) struct ImportArgs {
     /// Residual shortcuts: projection or a [default: from the tensors' names]
     #[arg(long, value_name = "KIND")]
     pub(crate) shortcut: Option<Shortcut>,
-    /// Shape of an image [default: 32x32, channels from the first filters]
+    /// Shape of an image [default: as an ONNX file says; else 32x32, channels from the first filters]
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub(crate) input: Option<Shape>,
     /// Means that its images were normalised with, of the range 0 to 1 [default: .485,.456,.406 for three channels]
@@ -495,16 +501,25 @@ pub(crate) struct ImportArgs {
 
 /// `export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  \
+#[command(after_help = "Examples:\n  \
+    centripetal export runs/lenet-embedded/slim.safetensors --onnx slim.onnx --fold-bn\n  \
     centripetal export runs/lenet-embedded/slim.safetensors --safetensors weights.safetensors\n\n\
-    In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).")]
+    In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).\n\
+    ONNX: opset 17, input `input` of any batch, output `logits`.")]
+#[group(id = "target", required = true, multiple = true, args = ["safetensors", "onnx"])]
 pub(crate) struct ExportArgs {
     /// The checkpoint
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Write the tensors alone, by their PyTorch names
     #[arg(long, value_name = "OUT")]
-    pub(crate) safetensors: PathBuf,
+    pub(crate) safetensors: Option<PathBuf>,
+    /// Write the network as ONNX
+    #[arg(long, value_name = "OUT")]
+    pub(crate) onnx: Option<PathBuf>,
+    /// Fold batch norms into the layers before them
+    #[arg(long)]
+    pub(crate) fold_bn: bool,
     /// Overwrite OUT
     #[arg(long)]
     pub(crate) force: bool,

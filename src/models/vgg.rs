@@ -25,7 +25,7 @@ pub(super) fn vgg16(config: &ModelConfig) -> Graph {
             channels = width;
             index += 3;
         }
-        let pool = MaxPool2d { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+        let pool = MaxPool2d::new(2);
         x = b.add(&format!("features.{index}"), pool, &[x]);
         index += 1;
     }

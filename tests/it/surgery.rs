@@ -170,7 +170,7 @@ fn inception_branches() {
     let stem = conv(&mut b, "stem", Conv2d::same(3, 8, 3), 0);
     let one = conv(&mut b, "one", Conv2d::same(8, 8, 1), stem);
     let three = conv(&mut b, "three", Conv2d::same(8, 16, 3), stem);
-    let pooled = b.add("pooled", MaxPool2d { kernel: [3, 3], stride: [1, 1], padding: [1, 1] }, &[stem]);
+    let pooled = b.add("pooled", MaxPool2d { stride: [1, 1], padding: [1, 1], ..MaxPool2d::new(3) }, &[stem]);
     let joined = b.add("joined", Concat {}, &[one, three, pooled]);
     let last = conv(&mut b, "last", Conv2d::same(32, 8, 1), joined);
     let slim = check(head(b, last, 8), Clustering::default());
