@@ -5,6 +5,7 @@ use crate::device::{CommandList, Device, PendingRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Model, Tensors};
 use crate::optim::csgd::{self, DeviationMeter, Table};
+use crate::optim::norms::{NormMeter, Norms};
 use crate::optim::{Schedule, SgdConfig, sgd};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
@@ -45,6 +46,7 @@ pub struct Trainer {
     update: CommandList,
     table: Option<Table>,
     meter: Option<(DeviationMeter, CommandList)>,
+    norms: NormMeter,
     evaluation: Option<Plan>,
     step: u64,
 }
@@ -74,7 +76,20 @@ impl Trainer {
             }
         };
         let update = device.record(vec![update])?;
-        Ok(Trainer { device, model, config, arenas, plan, update, table, meter, evaluation: None, step: 0 })
+        let norms = NormMeter::new(&device, &arenas)?;
+        Ok(Trainer {
+            device,
+            model,
+            config,
+            arenas,
+            plan,
+            update,
+            table,
+            meter,
+            norms,
+            evaluation: None,
+            step: 0,
+        })
     }
 
     /// Goes on from a checkpoint's momentum and step; the model given to [`Trainer::new`] is its model.
@@ -133,6 +148,14 @@ impl Trainer {
         let Some((meter, commands)) = &self.meter else { return Ok(Vec::new()) };
         self.device.run(&[commands]);
         meter.read(&self.device, &self.arenas).await
+    }
+
+    /// Norms of the last step's gradient, of parameters and momentum.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn norms(&self) -> Result<Norms> {
+        self.norms.read(&self.device).await
     }
 
     /// Accuracy and loss on `loader` with the running statistics. Resets the metrics.

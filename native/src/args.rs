@@ -238,6 +238,51 @@ pub(crate) struct RunArgs {
     /// Overwrite another run in --out
     #[arg(long)]
     pub(crate) force: bool,
+    /// What is done for a run's safety.
+    #[command(flatten)]
+    pub(crate) care: Care,
+}
+
+/// What a training run does so that nothing is lost.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Safety")]
+pub(crate) struct Care {
+    /// Write the checkpoint not only every epoch but every so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = non_negative)]
+    pub(crate) checkpoint_minutes: f64,
+    /// Keep the checkpoints of the last K epochs in OUT/checkpoints as well
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) keep_last: usize,
+    /// Keep the checkpoint of the epoch with the best test accuracy in OUT/checkpoints as well
+    #[arg(long)]
+    pub(crate) keep_best: bool,
+    /// When the loss is no longer finite: stop, or go back to the last checkpoint with half the learning rate
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnNan::Stop)]
+    pub(crate) on_nan: OnNan,
+    /// When the GPU is lost or out of memory: stop, or go on from the last checkpoint on the CPU
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnDeviceLoss::Stop)]
+    pub(crate) on_device_loss: OnDeviceLoss,
+    /// Give the GPU up after this step, to rehearse what then happens
+    #[arg(long, value_name = "STEP", hide = true)]
+    pub(crate) rehearse_device_loss: Option<u64>,
+}
+
+/// What to do when the loss is NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnNan {
+    /// End with a message.
+    Stop,
+    /// Go back and train more slowly.
+    Rollback,
+}
+
+/// What to do when the device fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnDeviceLoss {
+    /// End with a message.
+    Stop,
+    /// Go on there.
+    Cpu,
 }
 
 /// `train`.

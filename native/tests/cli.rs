@@ -499,6 +499,107 @@ fn usage_is_checked_before_anything_else() {
 }
 
 #[test]
+fn a_run_that_diverges_stops_or_goes_back() {
+    let dir = TempDir::new().expect("a folder");
+    let wild = [&["train", "lenet", "--epochs", "3", "--lr", "1e8", "--out", "run"], SMALL].concat();
+    fails(&dir, &wild, &["training, step", "NaN or infinity", "--lr"]);
+    let kept = json(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert!(kept["loss"].is_number(), "what is kept is sound: {kept}");
+
+    let words =
+        [&["train", "lenet", "--epochs", "8", "--lr", "40", "--force", "--out", "run"], SMALL].concat();
+    let tamed = ok(&dir, &[&words[..], &["--on-nan", "rollback"]].concat());
+    let warnings = tamed.err.lines().filter(|line| line.starts_with("warning: ")).count();
+    assert!(tamed.err.contains("Going on after step") && warnings > 0, "{}", tamed.err);
+    let report = report(&dir, "run");
+    let slowed = 40.0 / f64::powi(2.0, warnings as i32);
+    assert_eq!(report["config"]["schedule"]["base_lr"], slowed);
+    // The finished run is known again by the options it began with.
+    let resume: Vec<&str> = words.iter().copied().filter(|word| *word != "--force").collect();
+    ok(&dir, &[&resume[..], &["--resume"]].concat());
+}
+
+#[test]
+fn checkpoints_are_kept_on_request_and_runs_are_watched() {
+    let dir = TempDir::new().expect("a folder");
+    let words = ["train", "lenet", "--epochs", "4", "--keep-last", "2", "--keep-best", "--out", "run"];
+    ok(&dir, &[&words[..], SMALL].concat());
+    let kept = names(&dir.path().join("run/checkpoints"));
+    assert_eq!(kept, ["base-best.safetensors", "base-epoch-0003.safetensors", "base-epoch-0004.safetensors"]);
+    assert!(read(&dir, "run/checkpoints/base-epoch-0004.safetensors") == read(&dir, "run/base.safetensors"));
+    let lines = String::from_utf8(read(&dir, "run/metrics.jsonl")).expect("text");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let best = lines.iter().filter_map(|line| line["test_accuracy"].as_f64()).fold(0.0, f64::max);
+    let file = "run/checkpoints/base-best.safetensors";
+    let evaluated = json(&dir, &["eval", file, "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(evaluated["accuracy"], best);
+    let looks = lines.iter().filter(|line| line["test_accuracy"].is_null() && !line["loss"].is_null());
+    for line in looks {
+        for name in ["gradient_norm", "update_ratio"] {
+            assert!(line[name].as_f64().is_some_and(|value| value > 0.0 && value < 1e3), "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let dir = TempDir::new().expect("a folder");
+    for threads in ["1", "2", "3"] {
+        let words =
+            [&["train", "resnet20", "--width", "0.5", "--epochs", "1", "--out", threads], SMALL].concat();
+        let train = command(&dir, &words).env("RAYON_NUM_THREADS", threads).output().expect("starts");
+        assert_eq!(ran(train).code, Some(0));
+        assert!(read(&dir, &format!("{threads}/base.safetensors")) == read(&dir, "1/base.safetensors"));
+    }
+}
+
+#[test]
+fn a_lost_gpu_is_told_or_replaced_by_the_cpu() {
+    if skips_gpu() {
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    let words = |out| {
+        let loss = ["--device", "gpu", "--rehearse-device-loss", "9", "--out", out];
+        [&["train", "lenet", "--epochs", "3"], SMALL, &loss].concat()
+    };
+    let lost = ran(command(&dir, &words("lost")).output().expect("starts"));
+    check_failure(&lost, &["running on the GPU", "destroyed"]);
+    let kept = json(&dir, &["eval", "lost/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert!(kept["loss"].is_number());
+    let saved = [&words("saved")[..], &["--on-device-loss", "cpu", "--json"]].concat();
+    let saved = ran(command(&dir, &saved).output().expect("starts"));
+    assert_eq!(saved.code, Some(0), "{}", saved.err);
+    assert!(saved.err.contains("Going on after step 6 on the CPU"), "{}", saved.err);
+    let report: Value = serde_json::from_str(&saved.out).expect("JSON");
+    assert_eq!(report["device"]["kind"], "cpu");
+}
+
+/// Whether the checks that need a GPU are to be left out; says so.
+fn skips_gpu() -> bool {
+    let skips = std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1");
+    if skips {
+        println!("skipped: no GPU by CENTRIPETAL_SKIP_GPU=1");
+    }
+    skips
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let dir = TempDir::new().expect("a folder");
+    let long = ["--train-limit", "1000", "--test-limit", "50", "--batch", "20", "--epochs", "50"];
+    let long = [&["train", "lenet", "--data", "synthetic", "--out", "run"], &long[..]].concat();
+    let mut child = start(&dir, &long);
+    wait_for(&dir.path().join("run/base.safetensors"), &mut child);
+    fails(&dir, &[&long[..], &["--force"]].concat(), &["in use by another centripetal", "--out"]);
+    signal(&child, "KILL");
+    child.wait().expect("ends");
+    fs::write(dir.path().join("run/.base.safetensors.1-1.tmp"), "half").expect("writes");
+    ok(&dir, &[&["train", "lenet", "--epochs", "1", "--force", "--out", "run"], SMALL].concat());
+    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl", "report.json"]);
+}
+
+#[test]
 fn a_gpu_that_is_not_there_is_told() {
     let dir = TempDir::new().expect("a folder");
     train(&dir, "run");

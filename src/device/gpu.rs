@@ -204,6 +204,16 @@ impl Gpu {
         Ok((Gpu { device, queue, pipelines: Mutex::default(), fault }, described))
     }
 
+    /// Gives the device up on purpose, as a driver's reset would.
+    pub(super) fn destroy(&self) {
+        lock(&self.fault).get_or_insert_with(|| {
+            Error::new(ErrorKind::Device, "running on the GPU")
+                .found("the device was destroyed")
+                .next("Open another one")
+        });
+        self.device.destroy();
+    }
+
     pub(super) fn allocate(&self, label: &str, words: usize) -> Result<wgpu::Buffer> {
         let size = words as u64 * 4;
         let limit = self.device.limits().max_storage_buffer_binding_size;

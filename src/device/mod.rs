@@ -255,6 +255,14 @@ impl Device {
         &self.info
     }
 
+    /// Gives a GPU up on purpose, as the reset of a driver would: everything later fails with
+    /// [`ErrorKind::Device`]. For tests of what then happens; nothing on the CPU.
+    pub fn destroy(&self) {
+        if let Executor::Gpu(gpu) = &self.executor {
+            gpu.destroy();
+        }
+    }
+
     /// Invocations that keep the device busy, for kernels that may cut a long sum into parts: 1 on the CPU, whose
     /// kernels spread their work themselves.
     pub fn parallelism(&self) -> usize {

@@ -104,6 +104,7 @@ pub static KERNELS: &[&Kernel] = &[
     &silu::SILU_FORWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
+    &crate::optim::norms::SUM_OF_SQUARES,
     &conv2d::SUM_PARTIALS,
 ];
 

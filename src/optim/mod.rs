@@ -2,6 +2,7 @@
 
 pub mod csgd;
 pub mod forecast;
+pub mod norms;
 pub mod schedule;
 pub mod sgd;
 

@@ -38,6 +38,7 @@ use crate::ops::softmax_cross_entropy::{
 };
 use crate::ops::{Conv2d, Padding};
 use crate::optim::csgd::{CLUSTER_DEVIATION, CSGD_STEP, CsgdParams, DeviationParams};
+use crate::optim::norms::{SUM_OF_SQUARES, SumOfSquaresParams};
 use crate::optim::sgd::{SGD_STEP, SgdParams};
 use crate::rng::Rng;
 
@@ -447,6 +448,11 @@ impl Table {
         let (params, values) = (DeviationParams { segments: 1 }, random(4, 7 * 200));
         let inputs: [&[f32]; 3] = [&segments, &members, &values];
         self.add(&CLUSTER_DEVIATION, "rows longer than a workgroup", &params, &inputs, &[fresh(1)]);
+
+        for (name, len, parts) in [("fewer parts than numbers", 1000, 96), ("a part a number", 33, 33)] {
+            let params = SumOfSquaresParams { len, parts };
+            self.add(&SUM_OF_SQUARES, name, &params, &[&random(5, len as usize)], &[fresh(parts as usize)]);
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     if !args.force {
         [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&args.out, file))?;
     }
-    files::prepare_folder(&args.out)?;
+    let _claim = files::claim(&args.out)?;
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
     let architecture = model.graph.name.clone();
     let checkpoint = Checkpoint {

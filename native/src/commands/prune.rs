@@ -13,7 +13,7 @@ use centripetal::optim::{Schedule, SgdConfig};
 use centripetal::prune::cluster::within_deviation;
 use centripetal::prune::width::{Ratio, WidthRule};
 use centripetal::prune::{ClusterPlan, Clusters, Stages, certify, surgery};
-use centripetal::train::{Answers, Centripetal, TrainConfig, Trainer, evaluate};
+use centripetal::train::{Answers, Centripetal, TrainConfig, evaluate};
 use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use super::{
 use crate::args::{Keep, PruneArgs, Strength};
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
-use crate::run::{self, Collapse, Ended, Identity, Run};
+use crate::run::{self, Collapse, Ended, Identity, Run, Start};
 use crate::{command_line, files, filters};
 
 /// What `--keep` is when no rule is given.
@@ -115,8 +115,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             refuse_overwriting(&out, BASE)?;
         }
     }
-    files::prepare_folder(&out)?;
-    let (model, momentum) = if resumed {
+    let _claim = files::claim(&out)?;
+    let (model, training) = if resumed {
         let mut checkpoint = files::checkpoint(&paths.wide)?;
         if !at_home {
             return Err(Error::new(ErrorKind::Argument, format!("going on with {}", paths.wide.display()))
@@ -134,7 +134,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             training.step,
             config.schedule.total_steps
         ));
-        (checkpoint.model, Some((training.momentum, training.step)))
+        (checkpoint.model, Some(training))
     } else {
         if args.run.resume {
             console.note(&format!("{} is not there yet: beginning the run", paths.wide.display()));
@@ -169,13 +169,13 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
     let total = config.schedule.total_steps;
     let collapse = Collapse { start: chi(&base.model, &clusters), forecast: outlook.forecast.clone() };
-    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
-    if let Some((momentum, step)) = &momentum {
-        trainer.resume(momentum, *step)?;
-    }
-    let log = Log::open(&out, Phase::Csgd, trainer.steps())?;
+    let (step, rollbacks) = training.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = training.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Csgd, start.step)?;
     let ended = Run {
         console,
+        device,
         phase: Phase::Csgd,
         train,
         test: &test,
@@ -186,17 +186,17 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         path: paths.wide.clone(),
         log,
         collapse: Some(collapse),
+        care: &args.run.care,
+        rollbacks: 0,
     }
-    .go(&mut trainer)?;
-    let (wide, seconds) = match ended {
+    .go(start)?;
+    let (wide, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&paths.wide, step, total, resume)?;
             return Ok(Outcome::Interrupted);
         }
-        Ended::Finished { model, seconds, .. } => (model, seconds),
+        Ended::Finished { model, config, device, seconds, .. } => (model, config, device, seconds),
     };
-    let config = trainer.config().clone();
-    drop(trainer);
 
     console.note("cutting and certifying");
     let snapped = args.snap.then(|| surgery::snap(&wide, &clusters));
