@@ -48,7 +48,19 @@ pub struct Trainer {
     meter: Option<(DeviationMeter, CommandList)>,
     norms: NormMeter,
     evaluation: Option<Plan>,
+    answering: Option<Plan>,
     step: u64,
+}
+
+/// A training run at one moment: what [`Trainer::new`] and [`Trainer::resume`] need to go on from there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Graph, parameters and running statistics.
+    pub model: Model,
+    /// Momentum by parameter name.
+    pub momentum: Tensors,
+    /// Steps done.
+    pub step: u64,
 }
 
 impl Trainer {
@@ -88,6 +100,7 @@ impl Trainer {
             meter,
             norms,
             evaluation: None,
+            answering: None,
             step: 0,
         })
     }
@@ -100,6 +113,32 @@ impl Trainer {
         self.arenas.upload_momentum(&self.device, momentum)?;
         self.step = step;
         self.reset_metrics();
+        Ok(())
+    }
+
+    /// Replaces the learning rate from the next step on; steps go on being counted from the start of the run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for an impossible schedule; the old one then stays.
+    pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
+        schedule.validate()?;
+        self.config.schedule = schedule;
+        Ok(())
+    }
+
+    /// Replaces the centripetal strength from the next step on; nothing without clusters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for a strength that is not finite or below 0.
+    pub fn set_strength(&mut self, strength: f64) -> Result<()> {
+        if !(strength.is_finite() && strength >= 0.0) {
+            return Err(Error::new(ErrorKind::Argument, "setting the centripetal strength")
+                .expected("a number of at least 0")
+                .found(strength));
+        }
+        if let Some(centripetal) = &mut self.config.centripetal {
+            centripetal.strength = strength;
+        }
         Ok(())
     }
 
@@ -134,6 +173,61 @@ impl Trainer {
     pub async fn metrics(&mut self) -> Result<Metrics> {
         let pending = self.take_metrics();
         Ok(Arenas::parse_metrics(&pending.wait().await?))
+    }
+
+    /// [`Trainer::metrics`] and [`Trainer::deviation`] with a single wait: a read-back can cost a tenth of a second in a
+    /// browser.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn look(&mut self) -> Result<(Metrics, Vec<(String, f64)>)> {
+        let metrics = self.take_metrics();
+        let deviation = self.meter.as_ref().map(|(meter, commands)| {
+            self.device.run(&[commands]);
+            (meter, meter.read_later(&self.device))
+        });
+        let metrics = Arenas::parse_metrics(&metrics.wait().await?);
+        let deviation = match deviation {
+            Some((meter, pending)) => meter.parse(&self.arenas, pending).await?,
+            None => Vec::new(),
+        };
+        Ok((metrics, deviation))
+    }
+
+    /// The run as it is now, with a single wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let (tensors, momentum) = self.arenas.download_all(&self.device).await?;
+        let model = Model { graph: self.model.graph.clone(), tensors };
+        Ok(Snapshot { model, momentum, step: self.step })
+    }
+
+    /// Parameters and running statistics by full name as they are now, with a single wait; names that are not there are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn read(&self, names: &[&str]) -> Result<Tensors> {
+        self.arenas.read(&self.device, names).await
+    }
+
+    /// The logits of one image (normalised, C*H*W) by the parameters as they are now. Resets the metrics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn answer(&mut self, image: &[f32]) -> Result<Vec<f32>> {
+        let plan = match self.answering.take() {
+            Some(plan) => plan,
+            None => {
+                Plan::compile(&self.device, &self.model.graph, &self.arenas, 1, Mode::Evaluate, Keep::Logits)?
+            }
+        };
+        let logits = run_answer(&self.device, &plan, image).await;
+        self.answering = Some(plan);
+        self.reset_metrics();
+        logits
     }
 
     fn reset_metrics(&self) {
@@ -294,6 +388,46 @@ pub async fn evaluate(
     let plan =
         Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
     run_evaluation(device, &arenas, &plan, loader, answers).await
+}
+
+/// A network on a device that answers one image at a time.
+#[derive(Debug)]
+pub struct Classifier {
+    device: Arc<Device>,
+    plan: Plan,
+}
+
+impl Classifier {
+    /// Puts `model` on `device`.
+    ///
+    /// # Errors
+    /// Those of the model's validation and the device.
+    pub fn new(device: Arc<Device>, model: &Model) -> Result<Classifier> {
+        model.validate()?;
+        let arenas = Arenas::new(&device, &model.graph, &model.tensors)?;
+        let plan = Plan::compile(&device, &model.graph, &arenas, 1, Mode::Evaluate, Keep::Logits)?;
+        Ok(Classifier { device, plan })
+    }
+
+    /// The logits of one image (normalised, C*H*W).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn answer(&self, image: &[f32]) -> Result<Vec<f32>> {
+        run_answer(&self.device, &self.plan, image).await
+    }
+}
+
+async fn run_answer(device: &Device, plan: &Plan, image: &[f32]) -> Result<Vec<f32>> {
+    let shape = plan.shapes()[0];
+    if image.len() != shape.len() {
+        return Err(Error::new(ErrorKind::Shape, "classifying an image")
+            .expected(format!("{} numbers, an image of {shape}", shape.len()))
+            .found(image.len()));
+    }
+    plan.load(device, image, &[]);
+    device.run(&[plan.commands()]);
+    device.read(plan.logits()).await
 }
 
 /// Refuses data that a network of `classes` logits and images of `input` cannot answer.

@@ -13,7 +13,7 @@ mod train;
 use std::path::Path;
 use std::sync::Arc;
 
-use centripetal::data::{Dataset, Subset};
+use centripetal::data::{Dataset, Subset, normalized};
 use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
@@ -24,7 +24,6 @@ use serde_json::json;
 
 use crate::args::{Cli, Command, DataArgs};
 use crate::data::{self, Splits};
-use crate::normalized::normalized;
 use crate::progress::Console;
 use crate::{command_line, files};
 

@@ -480,7 +480,7 @@ impl Run<'_> {
 
 /// Whether `error` is one that another device might not have.
 fn is_of_device(error: &Error) -> bool {
-    error.kind() == ErrorKind::Device
+    matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost)
 }
 
 /// What must be as it was for a run to go on.

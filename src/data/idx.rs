@@ -83,6 +83,26 @@ pub fn dataset(family: Family, images: Source, labels: Source) -> Result<InMemor
     InMemory::new(family.name(), [1, height, width], classes, pixels, labels_found, family.normalization())
 }
 
+/// What an IDX file holds, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Images.
+    Images,
+    /// Labels.
+    Labels,
+}
+
+/// What `source` holds, if it is an IDX file of this sort, raw or gzip.
+pub fn content(source: Source) -> Option<Content> {
+    let mut magic = [0; 4];
+    open(source.bytes).read_exact(&mut magic).ok()?;
+    match u32::from_be_bytes(magic) {
+        IMAGES_MAGIC => Some(Content::Images),
+        LABELS_MAGIC => Some(Content::Labels),
+        _ => None,
+    }
+}
+
 /// The images of an IDX file: `[N, H, W]` and N*H*W bytes.
 ///
 /// # Errors

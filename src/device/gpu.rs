@@ -17,6 +17,7 @@ pub(super) struct Gpu {
     queue: wgpu::Queue,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
     fault: Arc<Mutex<Option<Error>>>,
+    limits: Vec<(&'static str, u64)>,
 }
 
 #[derive(Debug)]
@@ -174,18 +175,19 @@ impl Gpu {
             .map_err(|error| Error::new(ErrorKind::Device, doing()).found(error).next("Use --device cpu"))?;
         let fault = Arc::new(Mutex::new(None));
         let name = info.name.clone();
-        let note = move |fault: &Mutex<Option<Error>>, what: String, next: &str| {
-            lock(fault).get_or_insert_with(|| {
-                Error::new(ErrorKind::Device, format!("running on {name}")).found(what).next(next)
-            });
+        let note = move |fault: &Mutex<Option<Error>>, kind: ErrorKind, what: String, next: &str| {
+            lock(fault)
+                .get_or_insert_with(|| Error::new(kind, format!("running on {name}")).found(what).next(next));
         };
         let (slot, noted) = (fault.clone(), note.clone());
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| match error {
             wgpu::Error::OutOfMemory { .. } => {
-                noted(&slot, "out of memory".to_owned(), "Take a smaller --batch, or --device cpu");
+                let next = "Take a smaller --batch, or --device cpu";
+                noted(&slot, ErrorKind::OutOfMemory, "out of memory".to_owned(), next);
             }
             other => noted(
                 &slot,
+                ErrorKind::Device,
                 other.to_string(),
                 "This is a defect of Centripetal or of the driver; please report it",
             ),
@@ -195,19 +197,25 @@ impl Gpu {
             if reason != wgpu::DeviceLostReason::Destroyed || !message.is_empty() {
                 note(
                     &slot,
+                    ErrorKind::DeviceLost,
                     format!("the device was lost: {message}"),
                     "Run again with --resume, or with --device cpu",
                 );
             }
         });
         let described = describe(&info, reason);
-        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault }, described))
+        let limits = limits_of(&adapter.limits());
+        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, limits }, described))
+    }
+
+    pub(super) fn limits(&self) -> &[(&'static str, u64)] {
+        &self.limits
     }
 
     /// Gives the device up on purpose, as a driver's reset would.
     pub(super) fn destroy(&self) {
         lock(&self.fault).get_or_insert_with(|| {
-            Error::new(ErrorKind::Device, "running on the GPU")
+            Error::new(ErrorKind::DeviceLost, "running on the GPU")
                 .found("the device was destroyed")
                 .next("Open another one")
         });
@@ -377,6 +385,18 @@ impl Gpu {
     }
 }
 
+/// The limits that decide what fits, by their WebGPU names.
+fn limits_of(limits: &wgpu::Limits) -> Vec<(&'static str, u64)> {
+    vec![
+        ("maxBufferSize", limits.max_buffer_size),
+        ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),
+        ("maxStorageBuffersPerShaderStage", limits.max_storage_buffers_per_shader_stage.into()),
+        ("maxComputeWorkgroupsPerDimension", limits.max_compute_workgroups_per_dimension.into()),
+        ("maxComputeInvocationsPerWorkgroup", limits.max_compute_invocations_per_workgroup.into()),
+        ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into()),
+    ]
+}
+
 fn binding_of(slice: &BufferSlice) -> wgpu::BindingResource<'_> {
     let super::Memory::Gpu(buffer) = &slice.buffer.memory else {
         panic!("{}: a CPU buffer on the GPU device", slice.buffer.label)
@@ -395,7 +415,15 @@ fn fold(workgroups: u64) -> Option<[u32; 2]> {
     (y <= MAX_WORKGROUPS).then_some([x as u32, y as u32])
 }
 
-/// Lets callbacks run. In a browser the event loop does that.
+/// Lets callbacks run.
+#[cfg(target_arch = "wasm32")]
+fn poll(_: &wgpu::Device) -> Result<()> {
+    // In a browser the event loop does that, and nothing may wait.
+    Ok(())
+}
+
+/// Lets callbacks run.
+#[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device) -> Result<()> {
     match device.poll(wgpu::PollType::wait_indefinitely()) {
         Ok(_) => Ok(()),
@@ -420,10 +448,11 @@ impl PendingMap {
         }
         polled?;
         let failed = |why: String| Error::new(ErrorKind::Device, "reading back from the GPU").found(why);
-        self.done.await.map_err(failed)?;
+        let done = self.done.await;
         if let Some(fault) = lock(&self.fault).clone() {
             return Err(fault);
         }
+        done.map_err(failed)?;
         let view = self.staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&view))
     }

@@ -255,8 +255,16 @@ impl Device {
         &self.info
     }
 
+    /// What the adapter allows, by WebGPU's names; empty on the CPU. Kernels need no more than the baseline.
+    pub fn limits(&self) -> &[(&'static str, u64)] {
+        match &self.executor {
+            Executor::Cpu(_) => &[],
+            Executor::Gpu(gpu) => gpu.limits(),
+        }
+    }
+
     /// Gives a GPU up on purpose, as the reset of a driver would: everything later fails with
-    /// [`ErrorKind::Device`]. For tests of what then happens; nothing on the CPU.
+    /// [`ErrorKind::DeviceLost`]. For tests of what then happens; nothing on the CPU.
     pub fn destroy(&self) {
         if let Executor::Gpu(gpu) = &self.executor {
             gpu.destroy();

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod cluster;
 mod clusters;
+pub mod criteria;
 pub mod surgery;
 pub mod width;
 

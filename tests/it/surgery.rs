@@ -11,7 +11,7 @@ use centripetal::ops::{
 };
 use centripetal::plan::{Arenas, Keep, Mode, Plan};
 use centripetal::prune::width::{Ratio, Rounding, WidthRule};
-use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace, surgery};
+use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace, criteria, surgery};
 use centripetal::rng::Rng;
 use centripetal::{ErrorKind, Shape};
 use pollster::block_on;
@@ -86,7 +86,53 @@ fn check(graph: Graph, clustering: Clustering) -> Graph {
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
     assert!(worst > 1e-3, "{}: a cut of different filters must show, {worst}", model.graph.name);
+    check_deletion(&model, &coupling, &clusters, &slim.graph);
     slim.graph
+}
+
+/// Keeps the filters of largest norm: the widths are those of the cut, and deleting channels that give nothing changes
+/// nothing.
+fn check_deletion(model: &Model, coupling: &Coupling, clusters: &Clusters, slim: &Graph) {
+    let selection = criteria::largest_l1(model, coupling, clusters, Pace::Pacesetter).expect("a selection");
+    let mut silent = model.clone();
+    for (node, name, spec) in model.graph.parameters() {
+        let Some(kept) = selection.of_node(node) else { continue };
+        let tensor = silent.tensors.get_mut(&name).expect("a tensor");
+        let row_len = tensor.data.len() / tensor.dims[0];
+        for (row, values) in tensor.data.chunks_exact_mut(row_len).enumerate() {
+            if !kept.contains(&row) && spec.kind != ParamKind::RunningVar {
+                values.fill(0.0);
+            }
+        }
+    }
+    let cut = surgery::delete(&silent, &selection).expect("deletes");
+    let widths = |graph: &Graph| graph.shapes().expect("shapes").iter().map(|s| s.c).collect::<Vec<_>>();
+    assert_eq!(widths(&cut.graph), widths(slim), "{}", model.graph.name);
+    let cpu = Device::cpu("test");
+    let (before, after) = (logits(&cpu, &silent), logits(&cpu, &cut));
+    let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-5, "{}: off by {worst}", model.graph.name);
+}
+
+#[test]
+fn the_largest_filters_stay() {
+    let mut b = GraphBuilder::new("norms", Shape::new(1, 4, 4));
+    let x = b.add("conv", Conv2d::same(1, 4, 1), &[0]);
+    let x = b.add("pool", GlobalAvgPool {}, &[x]);
+    let x = b.add("flatten", Flatten {}, &[x]);
+    b.add("fc", Linear::new(4, 2), &[x]);
+    let mut model = Model::random(b.finish(), 0);
+    model.tensors.get_mut("conv.weight").expect("filters").data = vec![0.1, -3.0, 2.0, -0.2];
+    let coupling = Coupling::derive(&model.graph, &[]).expect("couples");
+    let half = WidthRule::All(Ratio::new(1, 2).expect("a ratio"));
+    let clusters = Clusters::find(&model, &coupling, &ClusterPlan { widths: half, ..plan(Clustering::Even) })
+        .expect("clusters");
+    let selection = criteria::largest_l1(&model, &coupling, &clusters, Pace::Joint).expect("a selection");
+    assert_eq!(selection.of_node(1), Some(&[1, 2][..]));
+    let cut = surgery::delete(&model, &selection).expect("deletes");
+    assert_eq!(cut.tensors["conv.weight"].data, [-3.0, 2.0]);
+    let [wide, slim] = [&model, &cut].map(|model| &model.tensors["fc.weight"].data);
+    assert_eq!(slim[..], [wide[1], wide[2], wide[5], wide[6]]);
 }
 
 fn widths(graph: &Graph, names: &[&str]) -> Vec<usize> {

@@ -379,22 +379,11 @@ fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) -> Vec<Value>
         let pacesetter = group.pacesetter?;
         let followers: Vec<String> =
             group.producers.iter().copied().filter(|&node| node != pacesetter).map(name).collect();
-        // Other groups may have further channels of the same node: only this group's classes are counted.
-        let after = clusters.of_node(pacesetter).map_or(group.width(), |partition| {
-            let owner = partition.cluster_of();
-            let kept: std::collections::BTreeSet<usize> = group
-                .rows_of(pacesetter)
-                .iter()
-                .filter_map(|rows| rows.first())
-                .map(|&row| owner[row])
-                .collect();
-            kept.len()
-        });
         Some(json!({
             "pacesetter": name(pacesetter),
             "followers": followers,
             "width_before": group.width(),
-            "width_after": after,
+            "width_after": clusters.width_of(group),
         }))
     };
     coupling.prunable().filter_map(describe).collect()
