@@ -98,6 +98,7 @@ pub static KERNELS: &[&Kernel] = &[
     &relu::RELU_BACKWARD,
     &relu::RELU_FORWARD,
     &crate::optim::sgd::SGD_STEP,
+    &crate::optim::sparsity::SHRINK_ROWS,
     &sigmoid::SIGMOID_BACKWARD,
     &sigmoid::SIGMOID_FORWARD,
     &silu::SILU_BACKWARD,

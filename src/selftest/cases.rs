@@ -40,6 +40,7 @@ use crate::ops::{Conv2d, Padding};
 use crate::optim::csgd::{CLUSTER_DEVIATION, CSGD_STEP, CsgdParams, DeviationParams};
 use crate::optim::norms::{SUM_OF_SQUARES, SumOfSquaresParams};
 use crate::optim::sgd::{SGD_STEP, SgdParams};
+use crate::optim::sparsity::{SHRINK_ROWS, ShrinkParams};
 use crate::rng::Rng;
 
 /// Every case of every kernel, the same on every call.
@@ -440,6 +441,15 @@ impl Table {
             };
             let inputs: [&[f32]; 4] = [&gradients, &metrics, &segments, &members];
             self.add(&CSGD_STEP, name, &csgd, &inputs, &state);
+        }
+        // A row longer than a workgroup, one of one number, and one that is shrunk to nothing.
+        let rows = words(&[0, 100, 100, 1, 110, 27]);
+        for first_bad_step in [0, 8] {
+            let metrics = words(&[0, 0, 0, first_bad_step, 9]);
+            let params = ShrinkParams { rows: 3, amount: 0.4 };
+            let mut before = parameters.clone();
+            before[110..137].iter_mut().for_each(|x| *x *= 0.01);
+            self.add(&SHRINK_ROWS, "rows of 1 to 100", &params, &[&metrics, &rows], &[updated(before)]);
         }
         let params = DeviationParams { segments: clusters.len() as u32 };
         let inputs: [&[f32]; 3] = [&segments, &members, &parameters];

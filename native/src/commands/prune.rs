@@ -90,6 +90,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         schedule,
         sgd,
         centripetal: Some(Centripetal { clusters: clusters.clone(), strength }),
+        sparsity: None,
     };
     let provenance = Provenance {
         stage: Stage::Wide,

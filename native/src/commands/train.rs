@@ -56,6 +56,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         schedule: args.recipe.schedule(args.lr, train.batches_per_epoch())?,
         sgd: args.recipe.sgd(),
         centripetal: None,
+        sparsity: None,
     };
     let provenance = Provenance {
         stage: Stage::Base,

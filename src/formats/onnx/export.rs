@@ -6,6 +6,7 @@ use crate::graph::NodeId;
 use crate::model::Model;
 use crate::ops::{Bias, Divisor, Op, Padding};
 use crate::shape::Shape;
+use std::collections::BTreeSet;
 
 /// Version of ONNX's own format, and of its operators.
 const IR_VERSION: i64 = 8;
@@ -25,7 +26,7 @@ const MOST_BYTES: usize = i32::MAX as usize;
 /// [`ErrorKind::Shape`] when the graph does not fit together; [`ErrorKind::Format`] for more than 2 GiB.
 pub fn export(model: &Model) -> Result<Vec<u8>> {
     let shapes = model.graph.shapes()?;
-    let mut writer = Writer { model, shapes: &shapes, graph: Message::default(), values: Vec::new(), extra: 0 };
+    let mut writer = Writer { model, shapes: &shapes, graph: Message::default(), values: Vec::new(), names: BTreeSet::new(), extra: 0 };
     for id in 0..model.graph.nodes.len() {
         let value = writer.node(id);
         writer.values.push(value);
@@ -115,12 +116,16 @@ struct Writer<'a> {
     shapes: &'a [Shape],
     graph: Message,
     values: Vec<Output>,
+    /// Names of nodes so far.
+    names: BTreeSet<String>,
     /// Names given to what has no node.
     extra: usize,
 }
 
 impl Writer<'_> {
     fn emit(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute<'_>)]) {
+        // Runtimes want every node under a name of its own; outputs have one.
+        let name = if self.names.insert(name.to_owned()) { name } else { output };
         let mut node = Message::default();
         inputs.iter().for_each(|input| {
             node.text(1, input);
