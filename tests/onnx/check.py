@@ -123,7 +123,7 @@ NETWORKS = {
     "googlenet": (vision("googlenet", aux_logits=False, init_weights=False), 224),
     "vgg16_bn": (vision("vgg16_bn"), 224),
     "squeeze_excite": (SqueezeExcite, 16),
-    "option_a": (OptionA, 8),
+    "option_a": (OptionA, 16),
     "resnext50_32x4d": (vision("resnext50_32x4d"), 224),
     "shufflenet_v2_x0_5": (vision("shufflenet_v2_x0_5"), 224),
     "mobilenet_v3_small": (vision("mobilenet_v3_small"), 224),

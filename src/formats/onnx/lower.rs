@@ -746,16 +746,20 @@ impl<'a> Importer<'a, '_> {
         let mut id = x.node;
         let mut stride = [1; 2];
         let mut kept: Option<Vec<Option<usize>>> = None;
-        for (at, start, end, step) in self.slices(node, &x.dims)? {
+        for (at, places) in self.slices(node, &x.dims)? {
             let side = x.dims[at];
-            let whole = start == 0 && end == side;
+            let step = places.get(1).map_or(side, |second| second.saturating_sub(places[0])).max(1);
+            let from_the_first = places.iter().copied().eq((0..side).step_by(step));
             match Self::axis_of(&x, at) {
-                _ if whole && step == 1 => {}
-                Some(0) => kept = Some((start..end).step_by(step).map(Some).collect()),
-                Some(row_or_column) if start == 0 && (end == side || end + step > side && (end - 1) / step == (side - 1) / step) => {
-                    stride[row_or_column - 1] = step;
+                _ if from_the_first && step == 1 => {}
+                Some(0) => kept = Some(places.into_iter().map(Some).collect()),
+                Some(row_or_column) if from_the_first => stride[row_or_column - 1] = step,
+                _ => {
+                    return Err(format!(
+                        "a part of axis {at} of {:?}; every so many pixels, and any channels, are read",
+                        x.dims
+                    ));
                 }
-                _ => return Err(format!("{start} to {end} of axis {at} of {:?}; parts of an image are not read", x.dims)),
             }
         }
         let channels = self.shapes[id].c;
@@ -766,8 +770,8 @@ impl<'a> Importer<'a, '_> {
         Ok(self.dims_of(id, &x))
     }
 
-    /// Axis, start, end and step of each part of a slice, cut to the dimensions.
-    fn slices(&mut self, node: &Node<'a>, dims: &[usize]) -> Outcome<Vec<(usize, usize, usize, usize)>> {
+    /// The places that a slice takes along each of its axes.
+    fn slices(&mut self, node: &Node<'a>, dims: &[usize]) -> Outcome<Vec<(usize, Vec<usize>)>> {
         let (starts, ends) = match (ints(node, "starts")?, ints(node, "ends")?) {
             (Some(starts), Some(ends)) => (starts.to_vec(), ends.to_vec()),
             _ => (self.required(node, 1)?.to_ints()?, self.required(node, 2)?.to_ints()?),
@@ -786,13 +790,24 @@ impl<'a> Importer<'a, '_> {
         for (((start, end), at), step) in starts.into_iter().zip(ends).zip(axes).zip(steps) {
             let at = axis(at, dims.len())?;
             let side = dims[at] as i64;
-            let place = |place: i64| if place < 0 { place.saturating_add(side).max(0) } else { place.min(side) };
-            let (start, end) = (place(start), place(end));
-            let step = usize::try_from(step).ok().filter(|&step| step > 0).ok_or("a step that is not over 0")?;
-            if start >= end {
+            let place = |place: i64| if place < 0 { place.saturating_add(side) } else { place };
+            let places: Vec<usize> = match usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX) {
+                0 => return Err("a step of 0".into()),
+                step_size if step > 0 => {
+                    let [start, end] = [start, end].map(|at| place(at).clamp(0, side) as usize);
+                    (start..end.max(start)).step_by(step_size).collect()
+                }
+                step_size => {
+                    // Backwards: an end before the first place takes the first one too.
+                    let start = (place(start).clamp(-1, side - 1) + 1) as usize;
+                    let end = if end < -side { 0 } else { (place(end).clamp(-1, side - 1) + 1) as usize };
+                    (end..start.max(end)).rev().step_by(step_size).collect()
+                }
+            };
+            if places.is_empty() {
                 return Err(format!("nothing of axis {at}"));
             }
-            slices.push((at, start as usize, end as usize, step));
+            slices.push((at, places));
         }
         Ok(slices)
     }
@@ -1011,8 +1026,8 @@ impl<'a> Importer<'a, '_> {
             }
             "Slice" => {
                 let mut x = (*data(self)?).clone();
-                for (at, start, end, step) in self.slices(node, &x.dims.clone())? {
-                    x = x.gathered(at, &(start..end).step_by(step).collect::<Vec<_>>(), false)?;
+                for (at, places) in self.slices(node, &x.dims.clone())? {
+                    x = x.gathered(at, &places, false)?;
                 }
                 Ok(x)
             }
