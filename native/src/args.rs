@@ -6,6 +6,8 @@ use centripetal::data::{Augment, Flip};
 use centripetal::device::DeviceChoice;
 use centripetal::models::{NAMES, Shortcut};
 use centripetal::optim::{Decay, Decayed, Direction, Schedule, SgdConfig};
+use centripetal::prune::criteria::Criterion;
+use centripetal::prune::target::WidthsByNodes;
 use centripetal::prune::width::{Ratio, Rounding};
 use centripetal::prune::{Clustering, Pace};
 use centripetal::{Error, ErrorKind, Result, Shape};
@@ -60,8 +62,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Train a network by SGD
     Train(Box<TrainArgs>),
-    /// Cluster a network's filters, make them identical by C-SGD, cut, certify
+    /// Cluster a network's filters, make them identical by C-SGD, cut, certify; or prune it by another method
     Prune(Box<PruneArgs>),
+    /// Prune one network by several methods on one budget, and write a table
+    Compare(Box<CompareArgs>),
     /// Measure accuracy and loss of a checkpoint
     Eval(EvalArgs),
     /// Layers, shapes, cost, memory and coupled layers of a checkpoint or zoo model
@@ -290,6 +294,7 @@ pub(crate) enum OnDeviceLoss {
 #[command(after_help = "Examples:\n  \
     centripetal train lenet --data embedded\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1\n  \
+    centripetal train resnet20 --data cifar10:DIR --width 1.6 --squeeze --epochs 100 --lr 0.1\n  \
     centripetal train resnet20 --data folder@64:DIR --width 0.5 --schedule step --milestones 50,75\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1 --resume\n\n\
     Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl and OUT/report.json.")]
@@ -309,6 +314,9 @@ pub(crate) struct TrainArgs {
     /// Factor on every layer's width [default: 1]
     #[arg(long, value_name = "FACTOR", value_parser = over_zero)]
     pub(crate) width: Option<f64>,
+    /// Train by C-SGD with even clusters from the start, and cut to the width of factor 1 at the end; with --width over 1
+    #[arg(long, requires = "width")]
+    pub(crate) squeeze: bool,
     /// Number of classes [default: that of the data]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) classes: Option<usize>,
@@ -327,23 +335,33 @@ pub(crate) struct TrainArgs {
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
 pub(crate) struct Keep {
-    /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5% [default: 5/8]
-    #[arg(long, value_name = "RATIO", value_parser = keep_ratio)]
-    pub(crate) keep: Option<Ratio>,
+    /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5%; several, 13/16,11/16,5/8, are cut one after the other
+    /// [default: 5/8]
+    #[arg(long, value_name = "RATIO", value_parser = keep_ratio, value_delimiter = ',')]
+    pub(crate) keep: Vec<Ratio>,
     /// Keep this part inside residual blocks only; what residual sums tie together stays
     #[arg(long, value_name = "RATIO", value_parser = keep_internal_ratio)]
     pub(crate) keep_internal: Option<Ratio>,
     /// Widths by layer: lines `NAME WIDTH` or `NAME RATIO`, * for any run of characters; or a JSON object
     #[arg(long, value_name = "FILE")]
     pub(crate) widths: Option<PathBuf>,
+    /// Keep this part of the multiply-accumulates: every layer alike, the largest of 256 parts that is small enough
+    #[arg(long, value_name = "PART", value_parser = part)]
+    pub(crate) target_macs: Option<f64>,
 }
 
 /// `prune`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
     centripetal prune runs/lenet-embedded/base.safetensors --data embedded --keep 5/8\n  \
     centripetal prune base.safetensors --data cifar10:DIR --keep-internal 1/2 --epochs 60 --out runs/half\n  \
-    centripetal prune base.safetensors --data cifar10:DIR --widths widths.txt --freeze conv1\n\n\
+    centripetal prune base.safetensors --data cifar10:DIR --widths widths.txt --freeze conv1\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --keep 13/16,11/16,5/8 --epochs 20 --out runs/steps\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --target-macs 0.5 --method l1 --finetune 20 --out runs/l1\n\n\
+    Methods: csgd (Ding et al. 2019) trains until filters are identical and loses nothing by the cut. The others delete the\n\
+    filters that matter least: l1 (Li et al. 2017), l2 (He et al. 2018), fpgm, near the geometric median (He et al. 2019),\n\
+    taylor (Molchanov et al. 2019), random (Mittal et al. 2018), and, after --epochs of training under a penalty, bn-scale\n\
+    (Liu et al. 2017) and group-lasso (Wen et al. 2016).\n\n\
     `--strength auto` takes the smallest strength whose forecast makes filters identical by the end of the schedule.\n\
     Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl and filters.png.")]
 pub(crate) struct PruneArgs {
@@ -359,6 +377,22 @@ pub(crate) struct PruneArgs {
     /// How filters to give up are found and made superfluous
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Csgd)]
     pub(crate) method: Method,
+    /// Train the cut network for so many epochs more, at --lr and the same schedule; for other methods than csgd
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0)]
+    pub(crate) finetune: usize,
+    /// Train the narrow architecture from random weights for --epochs instead of cutting anything
+    #[arg(long, conflicts_with_all = ["method", "finetune", "snap", "max_accuracy_drop"])]
+    pub(crate) from_scratch: bool,
+    /// Weight of the penalty of bn-scale and group-lasso beside the loss
+    #[arg(long, value_name = "LAMBDA", default_value_t = 1e-4, value_parser = over_zero)]
+    pub(crate) sparsity: f64,
+    /// Batches that taylor looks at
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub(crate) taylor_batches: usize,
+    /// Cut in steps (those of --keep, else 7/8, 3/4, 5/8, 1/2, 3/8, 1/4) as long as the test accuracy falls by at most so
+    /// many points
+    #[arg(long, value_name = "POINTS", value_parser = non_negative)]
+    pub(crate) max_accuracy_drop: Option<f64>,
     /// How to train.
     #[command(flatten)]
     pub(crate) recipe: Recipe,
@@ -395,6 +429,9 @@ pub(crate) struct PruneArgs {
     /// Folder for the results [default: the folder of FILE]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Widths that another command has computed, instead of --keep.
+    #[arg(skip)]
+    pub(crate) computed: Option<WidthsByNodes>,
 }
 
 /// How filters to give up are found and made superfluous.
@@ -402,6 +439,144 @@ pub(crate) struct PruneArgs {
 pub(crate) enum Method {
     /// Centripetal SGD.
     Csgd,
+    /// Least sum of absolute weights.
+    L1,
+    /// Least Euclidean norm.
+    L2,
+    /// Nearest to all others.
+    Fpgm,
+    /// Least gamma, after training that makes gammas small.
+    BnScale,
+    /// Least change of the loss, to first order.
+    Taylor,
+    /// Any.
+    Random,
+    /// Least Euclidean norm, after training that makes filters small.
+    GroupLasso,
+}
+
+impl Method {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// How it chooses; `None` for C-SGD, which does not.
+    pub(crate) fn criterion(self) -> Option<Criterion> {
+        match self {
+            Method::Csgd => None,
+            Method::L1 => Some(Criterion::L1),
+            Method::L2 => Some(Criterion::L2),
+            Method::Fpgm => Some(Criterion::Fpgm),
+            Method::BnScale => Some(Criterion::BnScale),
+            Method::Taylor => Some(Criterion::Taylor),
+            Method::Random => Some(Criterion::Random),
+            Method::GroupLasso => Some(Criterion::GroupLasso),
+        }
+    }
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    centripetal compare base.safetensors --data cifar10:DIR --keep 5/8 --epochs 20 --methods csgd,l1,fpgm,scratch --out runs/compare\n\n\
+    Every method gets the same base, widths, learning rate and --epochs. csgd spends them before the cut and none after it;\n\
+    bn-scale and group-lasso half of them before and half after; the other methods all of them after it. scratch trains the\n\
+    narrow architecture from random weights, and squeeze the base's by C-SGD from random weights, for --scratch-epochs.\n\
+    Writes OUT/compare.html, OUT/compare.csv, and each method's run to OUT/METHOD.")]
+pub(crate) struct CompareArgs {
+    /// The checkpoint to prune
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// What to keep.
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+    /// What to compare
+    #[arg(
+        long,
+        value_name = "METHOD,METHOD",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "csgd,l1,l2,fpgm,bn-scale,taylor,random,group-lasso,scratch,squeeze"
+    )]
+    pub(crate) methods: Vec<Contender>,
+    /// How to train.
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Learning rate
+    #[arg(long, value_name = "TAU", default_value_t = 0.03, value_parser = over_zero)]
+    pub(crate) lr: f64,
+    /// Epochs of scratch and squeeze [default: --epochs]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) scratch_epochs: Option<usize>,
+    /// Learning rate of scratch and squeeze [default: --lr]
+    #[arg(long, value_name = "TAU", value_parser = over_zero)]
+    pub(crate) scratch_lr: Option<f64>,
+    /// Weight of the penalty of bn-scale and group-lasso beside the loss
+    #[arg(long, value_name = "LAMBDA", default_value_t = 1e-4, value_parser = over_zero)]
+    pub(crate) sparsity: f64,
+    /// Whose filters decide in layers that share channels: the first layer's, or those of all side by side
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = PaceArg::Pacesetter)]
+    pub(crate) pace: PaceArg,
+    /// Leave this layer (and those that share its channels) as wide as it is; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) freeze: Vec<String>,
+    /// Seed, resume, force.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Folder for the results
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+/// What `compare` can compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Contender {
+    /// Centripetal SGD.
+    Csgd,
+    /// Least sum of absolute weights.
+    L1,
+    /// Least Euclidean norm.
+    L2,
+    /// Nearest to all others.
+    Fpgm,
+    /// Least gamma, after training that makes gammas small.
+    BnScale,
+    /// Least change of the loss, to first order.
+    Taylor,
+    /// Any.
+    Random,
+    /// Least Euclidean norm, after training that makes filters small.
+    GroupLasso,
+    /// The narrow architecture from random weights.
+    Scratch,
+    /// The base's architecture from random weights by C-SGD, then cut.
+    Squeeze,
+}
+
+impl Contender {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The pruning method that it is.
+    pub(crate) fn method(self) -> Option<Method> {
+        match self {
+            Contender::Csgd => Some(Method::Csgd),
+            Contender::L1 => Some(Method::L1),
+            Contender::L2 => Some(Method::L2),
+            Contender::Fpgm => Some(Method::Fpgm),
+            Contender::BnScale => Some(Method::BnScale),
+            Contender::Taylor => Some(Method::Taylor),
+            Contender::Random => Some(Method::Random),
+            Contender::GroupLasso => Some(Method::GroupLasso),
+            Contender::Scratch | Contender::Squeeze => None,
+        }
+    }
 }
 
 /// [`Pace`] for the command line.
@@ -602,6 +777,10 @@ fn momentum(text: &str) -> std::result::Result<f64, String> {
     number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
 }
 
+fn part(text: &str) -> std::result::Result<f64, String> {
+    number(text, "a part over 0 and below 1", |x| x > 0.0 && x < 1.0)
+}
+
 fn keep_ratio(text: &str) -> Result<Ratio> {
     Ratio::parse("--keep", text)
 }
@@ -645,6 +824,8 @@ mod tests {
             ["--epochs", "0"],
             ["--lr", "NaN"],
             ["--batch", "-3"],
+            ["--target-macs", "1"],
+            ["--keep", "5/8,9/8"],
         ] {
             let arguments = base.iter().chain(&bad);
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");

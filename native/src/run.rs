@@ -532,6 +532,7 @@ pub(crate) fn resume(
         ("--nesterov", show(&then.sgd.direction), show(&config.sgd.direction)),
         ("--weight-decay", show(&then.sgd.weight_decay), show(&config.sgd.weight_decay)),
         ("--decay-all", show(&then.sgd.decay), show(&config.sgd.decay)),
+        ("--sparsity and --method", show(&then.sparsity), show(&config.sparsity)),
         ("--augment", show(&training.augment), show(&now.augment)),
         ("--strength", show(&strength(then)), show(&strength(config))),
     ];
