@@ -35,7 +35,8 @@ pub fn fold_batch_norms(model: &Model) -> Result<Model> {
                     let tensor = tensors.remove(&format!("{}.{name}", node.name));
                     tensor.map(|tensor| tensor.data).unwrap_or_default()
                 };
-                let [gamma, beta, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(&mut take);
+                let [gamma, beta, mean, var] =
+                    ["weight", "bias", "running_mean", "running_var"].map(&mut take);
                 // In f64, so that folding adds no more than the rounding of its results.
                 let scales: Vec<f64> = gamma
                     .iter()
@@ -89,7 +90,8 @@ pub fn insert_batch_norms(model: &Model) -> Result<Model> {
         let inputs = node.inputs.iter().map(|&input| places[input]).collect();
         nodes.push(Node { name: node.name.clone(), op: node.op.clone(), inputs });
         let normed = consumers[id].iter().any(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm2d(_)));
-        let wants = matches!(node.op, Op::Conv2d(_)) && !normed && id != graph.output() && shapes[id].pixels() > 1;
+        let wants =
+            matches!(node.op, Op::Conv2d(_)) && !normed && id != graph.output() && shapes[id].pixels() > 1;
         if wants {
             let mut name = format!("{}.bn", node.name);
             while !names.insert(name.clone()) {

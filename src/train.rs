@@ -467,8 +467,7 @@ pub async fn sensitivities(
     model.validate()?;
     check_data(loader.dataset().as_ref(), model.graph.input, model.graph.classes()?)?;
     let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
-    let plan =
-        Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Train, Keep::Logits)?;
+    let plan = Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Train, Keep::Logits)?;
     let mut batch = Batch::default();
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for index in 0..batches.min(loader.batches_per_epoch()) {
@@ -481,9 +480,11 @@ pub async fn sensitivities(
             let rows = weights.dims[0];
             let row_len = weights.data.len() / rows.max(1);
             let sums = sums.entry(name.clone()).or_insert_with(|| vec![0.0; rows]);
-            let pairs = gradient.data.chunks_exact(row_len.max(1)).zip(weights.data.chunks_exact(row_len.max(1)));
+            let pairs =
+                gradient.data.chunks_exact(row_len.max(1)).zip(weights.data.chunks_exact(row_len.max(1)));
             for (sum, (gradient, weights)) in sums.iter_mut().zip(pairs) {
-                let change: f64 = gradient.iter().zip(weights).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum();
+                let change: f64 =
+                    gradient.iter().zip(weights).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum();
                 *sum += change.powi(2);
             }
         }

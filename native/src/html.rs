@@ -79,8 +79,13 @@ pub(crate) fn comparison(title: &str, cells: &[Vec<String>], rows: &[Value], com
         page += "</tr>\n";
     }
     page += "</table>\n</div>\n</section>\n<section>\n<h2>Methods</h2>\n";
-    page += &definitions(rows.iter().filter_map(|row| Some((text(row, "method")?, escape(text(row, "paper")?)))));
-    let _ = write!(page, "</section>\n<section>\n<h2>Command</h2>\n<p><code>{}</code></p>\n</section>\n", escape(command));
+    page +=
+        &definitions(rows.iter().filter_map(|row| Some((text(row, "method")?, escape(text(row, "paper")?)))));
+    let _ = write!(
+        page,
+        "</section>\n<section>\n<h2>Command</h2>\n<p><code>{}</code></p>\n</section>\n",
+        escape(command)
+    );
     page + "</main>\n</body>\n</html>\n"
 }
 
@@ -97,8 +102,15 @@ fn bars(rows: &[Value]) -> String {
     );
     for (at, row) in rows.iter().enumerate() {
         let top = LINE * at as f64 + 6.0;
-        let _ = writeln!(svg, "<text x=\"0\" y=\"{}\">{}</text>", top + 14.0, escape(text(row, "method").unwrap_or("?")));
-        for (key, down, thick, opacity) in [("after_cut", 0.0, 8.0, 0.45), ("final_accuracy", 10.0, 12.0, 0.85)] {
+        let _ = writeln!(
+            svg,
+            "<text x=\"0\" y=\"{}\">{}</text>",
+            top + 14.0,
+            escape(text(row, "method").unwrap_or("?"))
+        );
+        for (key, down, thick, opacity) in
+            [("after_cut", 0.0, 8.0, 0.45), ("final_accuracy", 10.0, 12.0, 0.85)]
+        {
             let Some(accuracy) = number(row, key) else { continue };
             let (width, y) = (FULL * accuracy.clamp(0.0, 1.0), top + down);
             let _ = writeln!(

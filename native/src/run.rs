@@ -11,6 +11,7 @@ use centripetal::graph::Graph;
 use centripetal::model::{Model, TensorData, Tensors};
 use centripetal::optim::Decay;
 use centripetal::optim::forecast::Forecast;
+use centripetal::plan::{Layout, Mode, Plan};
 use centripetal::prune::Clusters;
 use centripetal::train::{Evaluation, TrainConfig, Trainer};
 use centripetal::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use crate::args::{Care, OnDeviceLoss, OnNan};
 use crate::metrics::{self, Log, Phase};
 use crate::prefetch::{Position, Prefetch};
-use crate::progress::{Console, duration, grouped, percent};
+use crate::progress::{Console, bytes, duration, grouped, percent};
 use crate::stop;
 
 /// Seconds between two looks at the device's sums: often enough for the eye, too seldom to cost anything.
@@ -125,7 +126,7 @@ pub(crate) enum Ended {
         model: Model,
         evaluation: Evaluation,
         /// As it was in the end: rollbacks lower the learning rate.
-        config: TrainConfig,
+        config: Box<TrainConfig>,
         /// That it ended on: not the one it began on, if that was lost.
         device: Arc<Device>,
         /// Of the whole phase, resumed parts included.
@@ -171,6 +172,8 @@ impl Run<'_> {
     /// a file cannot be written. The last checkpoint stays as it was.
     pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
         let guard = stop::Guard::new();
+        let memory = memory(&origin.model.graph, origin.config.batch)?;
+        self.console.note(&format!("memory for batches of {}: {}", origin.config.batch, bytes(memory)));
         let mut start = origin.clone();
         let mut written = origin.momentum.is_some();
         loop {
@@ -290,7 +293,7 @@ impl Run<'_> {
             Some(last) => last,
             None => (block_on(trainer.model())?, block_on(trainer.evaluate(self.test))?),
         };
-        let (config, device) = (trainer.config().clone(), Arc::clone(&self.device));
+        let (config, device) = (Box::new(trainer.config().clone()), Arc::clone(&self.device));
         Ok(Ended::Finished { model, evaluation, config, device, seconds })
     }
 
@@ -476,6 +479,12 @@ impl Run<'_> {
         self.train.fill(step / per_epoch, (step % per_epoch) as usize, &mut batch)?;
         block_on(trainer.diagnose(bad_step, &batch))
     }
+}
+
+/// Bytes that training takes: parameters, gradients, momentum and activations.
+fn memory(graph: &Graph, batch: usize) -> Result<u64> {
+    let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
+    Ok(arenas + Plan::memory_of(graph, batch, Mode::Train)?.activations)
 }
 
 /// Whether `error` is one that another device might not have.

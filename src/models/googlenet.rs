@@ -5,18 +5,13 @@
 
 use super::ModelConfig;
 use crate::graph::{Graph, GraphBuilder, NodeId};
-use crate::ops::{
-    BatchNorm2d, Bias, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool2d, Relu,
-};
+use crate::ops::{BatchNorm2d, Bias, Concat, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool2d, Relu};
 
 /// Name and widths of a module: 1x1; 3x3 and its reduction; the other 3x3 and its reduction; behind the pooling.
 type Module = (&'static str, usize, [usize; 2], [usize; 2], usize);
 
 const STAGES: [&[Module]; 3] = [
-    &[
-        ("inception3a", 64, [96, 128], [16, 32], 32),
-        ("inception3b", 128, [128, 192], [32, 96], 64),
-    ],
+    &[("inception3a", 64, [96, 128], [16, 32], 32), ("inception3b", 128, [128, 192], [32, 96], 64)],
     &[
         ("inception4a", 192, [96, 208], [16, 48], 64),
         ("inception4b", 160, [112, 224], [24, 64], 64),
@@ -24,10 +19,7 @@ const STAGES: [&[Module]; 3] = [
         ("inception4d", 112, [144, 288], [32, 64], 64),
         ("inception4e", 256, [160, 320], [32, 128], 128),
     ],
-    &[
-        ("inception5a", 256, [160, 320], [32, 128], 128),
-        ("inception5b", 384, [192, 384], [48, 128], 128),
-    ],
+    &[("inception5a", 256, [160, 320], [32, 128], 128), ("inception5b", 384, [192, 384], [48, 128], 128)],
 ];
 
 /// A network that grows from the image, with the size of what it has made.

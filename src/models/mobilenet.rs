@@ -25,8 +25,15 @@ const SEPARABLE: [(usize, usize); 13] = [
 ];
 
 /// Expansion, width, blocks and stride of V2's seven stages.
-const INVERTED: [(usize, usize, usize, usize); 7] =
-    [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+const INVERTED: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
 
 fn depthwise(channels: usize, stride: usize) -> Conv2d {
     Conv2d { groups: channels, stride: [stride, stride], ..Conv2d::same(channels, channels, 3) }

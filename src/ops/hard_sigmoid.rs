@@ -88,7 +88,12 @@ fn hard_sigmoid_backward(args: Args<'_>) {
 
 impl HardSigmoid {
     fn params(&self, node: &NodeIo) -> HardSigmoidParams {
-        HardSigmoidParams { len: node.output_words() as u32, slope: self.slope, offset: self.offset, accumulate: 0 }
+        HardSigmoidParams {
+            len: node.output_words() as u32,
+            slope: self.slope,
+            offset: self.offset,
+            accumulate: 0,
+        }
     }
 }
 

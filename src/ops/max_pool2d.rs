@@ -213,7 +213,14 @@ pub(super) fn pooled_shape(
 
 impl Operator for MaxPool2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        pooled_shape("checking a max pooling", inputs[0], self.kernel, self.stride, self.padding, self.trailing)
+        pooled_shape(
+            "checking a max pooling",
+            inputs[0],
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.trailing,
+        )
     }
 
     fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {

@@ -139,7 +139,11 @@ impl Operator for Pad2d {
         let dy = recorder.output_gradient(node);
         if let Some((dx, accumulate)) = recorder.input_gradient(node, 0) {
             let params = self.params(node.batch(), node.input_shape(0), node.output_shape());
-            recorder.dispatch(&PAD2D_BACKWARD, &Pad2dParams { accumulate, ..params }, &[dy.into(), dx.into()]);
+            recorder.dispatch(
+                &PAD2D_BACKWARD,
+                &Pad2dParams { accumulate, ..params },
+                &[dy.into(), dx.into()],
+            );
         }
     }
 }

@@ -188,7 +188,8 @@ fn gammas(model: &Model, group: &Group, pace: Pace) -> Result<Vec<f64>> {
     let consumers = graph.consumers();
     let mut nodes = Vec::new();
     for producer in deciding(group, pace) {
-        let norm = consumers[producer].iter().find(|&&reader| matches!(graph.nodes[reader].op, Op::BatchNorm2d(_)));
+        let norm =
+            consumers[producer].iter().find(|&&reader| matches!(graph.nodes[reader].op, Op::BatchNorm2d(_)));
         let tensor = norm.and_then(|&norm| model.tensors.get(&format!("{}.weight", graph.nodes[norm].name)));
         let tensor = tensor.ok_or_else(|| {
             Error::new(ErrorKind::Argument, "choosing filters by the gammas behind them")

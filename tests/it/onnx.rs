@@ -37,7 +37,8 @@ fn fixture(name: &str) -> Vec<u8> {
 fn logits(model: &Model) -> Vec<f32> {
     let device = Device::cpu("test");
     let arenas = Arenas::new(&device, &model.graph, &model.tensors).expect("arenas");
-    let plan = Plan::compile(&device, &model.graph, &arenas, BATCH, Mode::Evaluate, Keep::Logits).expect("a plan");
+    let plan =
+        Plan::compile(&device, &model.graph, &arenas, BATCH, Mode::Evaluate, Keep::Logits).expect("a plan");
     let batch = formula::batch(0, BATCH, model.graph.input);
     plan.load(&device, &batch.images, &batch.labels);
     device.run(&[plan.commands()]);
@@ -60,7 +61,9 @@ fn lively(graph: Graph) -> Model {
         let tensor = model.tensors.get_mut(&name).unwrap_or_else(|| panic!("{name} is missing"));
         match spec.kind {
             ParamKind::Weight => {}
-            ParamKind::Gamma | ParamKind::RunningVar => tensor.data.iter_mut().for_each(|x| *x = 0.5 + rng.uniform()),
+            ParamKind::Gamma | ParamKind::RunningVar => {
+                tensor.data.iter_mut().for_each(|x| *x = 0.5 + rng.uniform())
+            }
             _ => tensor.data.iter_mut().for_each(|x| *x = rng.normal() * 0.3),
         }
     }
@@ -78,7 +81,8 @@ fn files_of_pytorch_give_pytorchs_answers() {
     ] {
         let model = import(&fixture(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         same(file, &answers[name].data, &logits(&model), 1e-5);
-        let back = import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let back =
+            import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{file}: {error}"));
         same(&format!("{file} and back"), &answers[name].data, &logits(&back), 1e-5);
     }
 }
@@ -86,7 +90,8 @@ fn files_of_pytorch_give_pytorchs_answers() {
 #[test]
 fn names_and_forms_are_pytorchs() {
     let model = import(&fixture("squeeze_excite.onnx")).expect("imports");
-    for name in ["stem.weight", "bn.running_var", "depthwise.weight", "fc1.bias", "lin2.weight", "head.bias"] {
+    for name in ["stem.weight", "bn.running_var", "depthwise.weight", "fc1.bias", "lin2.weight", "head.bias"]
+    {
         assert!(model.tensors.contains_key(name), "{name} of {:?}", model.tensors.keys());
     }
     let count = |name: &str| model.graph.nodes.iter().filter(|node| node.op.type_name() == name).count();
@@ -117,13 +122,15 @@ fn everything() -> Graph {
     let x = b.add("bn1", BatchNorm2d::new(8), &[x]);
     let x = b.add("relu6", Relu6 {}, &[x]);
     let padding = Padding { top: 1, left: 0, bottom: 2, right: 1 };
-    let y = b.add("grouped", Conv2d { groups: 4, padding, dilation: [1, 2], ..Conv2d::new(8, 8, [3, 3]) }, &[x]);
+    let y =
+        b.add("grouped", Conv2d { groups: 4, padding, dilation: [1, 2], ..Conv2d::new(8, 8, [3, 3]) }, &[x]);
     let y = b.add("silu", Silu {}, &[y]);
     let y = b.add("pad", Pad2d { padding: Padding { left: 1, ..Padding::all(0) } }, &[y]);
     let y = b.add("swish", HardSwish {}, &[y]);
     let pool = MaxPool2d { stride: [2, 2], trailing: Some([1, 2]), ..MaxPool2d::new(3) };
     let a = b.add("max", pool, &[y]);
-    let pool = AvgPool2d { stride: [2, 2], trailing: Some([1, 2]), divisor: Divisor::Pixels, ..AvgPool2d::new(3) };
+    let pool =
+        AvgPool2d { stride: [2, 2], trailing: Some([1, 2]), divisor: Divisor::Pixels, ..AvgPool2d::new(3) };
     let m = b.add("mean", pool, &[y]);
     let joined = b.add("joined", Concat {}, &[a, m]);
     let source = vec![Some(3), None, Some(0), Some(15), None, Some(8), Some(7), Some(2)];
@@ -159,18 +166,22 @@ fn what_is_exported_is_imported() {
         let model = lively(graph);
         let name = &model.graph.name;
         let expected = logits(&model);
-        let back = import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let back =
+            import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{name}: {error}"));
         same(name, &expected, &logits(&back), 1e-5);
         if name != "everything" {
             assert_eq!(back.tensors, model.tensors, "{name}: names and numbers");
         }
         let folded = rewrite::fold_batch_norms(&model).expect("folds");
         same(&format!("{name}, folded"), &expected, &logits(&folded), 1e-4);
-        let back = import(&onnx::export(&folded).expect("exports")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let back = import(&onnx::export(&folded).expect("exports"))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         same(&format!("{name}, folded and back"), &expected, &logits(&back), 1e-4);
         let inserted = rewrite::insert_batch_norms(&folded).expect("inserts");
         same(&format!("{name}, batch norms inserted"), &expected, &logits(&inserted), 1e-4);
-        let norms = |model: &Model| model.graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm2d(_))).count();
+        let norms = |model: &Model| {
+            model.graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm2d(_))).count()
+        };
         assert!(norms(&folded) <= norms(&model) && norms(&inserted) > norms(&folded), "{name}");
     }
 }
@@ -362,7 +373,9 @@ fn numbers_in_other_files_stay_in_the_folder() {
         let error = with(location, "0", "24").expect_err(location).to_string();
         assert!(error.contains("not in the folder of the file"), "{error}");
     }
-    for (offset, length) in [("16", "24"), ("18446744073709551615", "24"), ("-1", "24"), ("0", "20"), ("0", "x")] {
+    for (offset, length) in
+        [("16", "24"), ("18446744073709551615", "24"), ("-1", "24"), ("0", "20"), ("0", "x")]
+    {
         assert!(with("weights.bin", offset, length).is_err(), "{offset} {length}");
     }
     assert!(asked.iter().all(|location| location == "weights.bin"), "{asked:?}");

@@ -22,8 +22,8 @@ use centripetal::ops::relu6::{RELU6_BACKWARD, RELU6_FORWARD, Relu6Params};
 use centripetal::ops::sigmoid::{SIGMOID_BACKWARD, SIGMOID_FORWARD, SigmoidParams};
 use centripetal::ops::silu::{SILU_BACKWARD, SILU_FORWARD, SiluParams};
 use centripetal::ops::{
-    AvgPool2d, BatchNorm2d, ChannelPad, Clamp, Concat, Divisor, GlobalAvgPool, HardSigmoid, LeakyRelu, MaxPool2d,
-    Mul, Op, Operator, Pad2d, Padding,
+    AvgPool2d, BatchNorm2d, ChannelPad, Clamp, Concat, Divisor, GlobalAvgPool, HardSigmoid, LeakyRelu,
+    MaxPool2d, Mul, Op, Operator, Pad2d, Padding,
 };
 use centripetal::shape::Shape;
 
@@ -162,7 +162,14 @@ fn nan_comes_through_activations_and_max_pooling() {
             run(device, &SIGMOID_FORWARD, 0, &SigmoidParams { len: 4, accumulate: 0 }, &[&x], &[fresh(4)]),
             run(device, &SILU_FORWARD, 0, &SiluParams { len: 4, accumulate: 0 }, &[&x], &[fresh(4)]),
             run(device, &HARD_SIGMOID_FORWARD, 0, &hard_sigmoid, &[&x], &[fresh(4)]),
-            run(device, &HARD_SWISH_FORWARD, 0, &HardSwishParams { len: 4, accumulate: 0 }, &[&x], &[fresh(4)]),
+            run(
+                device,
+                &HARD_SWISH_FORWARD,
+                0,
+                &HardSwishParams { len: 4, accumulate: 0 },
+                &[&x],
+                &[fresh(4)],
+            ),
             run(device, &CLAMP_FORWARD, 0, &clamp, &[&x], &[fresh(4)]),
         ];
         for y in gates.iter().chain([&relu, &relu6, &leaky, &pooled]) {

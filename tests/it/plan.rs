@@ -149,8 +149,12 @@ fn networks() -> Vec<Graph> {
             let x = stem(g);
             let x = g.add("relu", Relu {}, &[x]);
             let a = g.add("max", MaxPool2d { stride: [2, 2], padding: [1, 1], ..MaxPool2d::new(3) }, &[x]);
-            let average =
-                AvgPool2d { stride: [2, 2], trailing: Some([2, 2]), divisor: Divisor::Pixels, ..AvgPool2d::new(3) };
+            let average = AvgPool2d {
+                stride: [2, 2],
+                trailing: Some([2, 2]),
+                divisor: Divisor::Pixels,
+                ..AvgPool2d::new(3)
+            };
             let b = g.add("average", average, &[x]);
             g.add("concat", Concat {}, &[a, b])
         }),

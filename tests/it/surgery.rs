@@ -191,7 +191,11 @@ fn every_architecture_of_the_zoo_is_cut_without_loss() {
         ("vgg16_bn", 0.0625, vec![("features.40", 20), ("classifier.3", 160)]),
         ("mobilenet_v1", 0.25, vec![("model.1.0", 5), ("model.13.3", 160)]),
         ("mobilenet_v2", 0.5, vec![("features.18.0", 400)]),
-        ("googlenet", 0.25, vec![("inception3a.concat", 10 + 20 + 5 + 5), ("inception5b.branch2.1.conv", 60)]),
+        (
+            "googlenet",
+            0.25,
+            vec![("inception3a.concat", 10 + 20 + 5 + 5), ("inception5b.branch2.1.conv", 60)],
+        ),
     ] {
         let config = ModelConfig { width, ..ModelConfig::new(Shape::new(3, 32, 32), 10) };
         let graph = models::build(name, &config).unwrap_or_else(|error| panic!("{name}: {error}"));

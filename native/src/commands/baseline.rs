@@ -73,7 +73,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let paths = Paths::new(&out);
     spare_input("pruning", &args.file, &out, &[WIDE, SLIM])?;
     let at_home = paths.base.exists() && files::read(&paths.base)? == base_bytes;
-    if !args.run.resume && !args.run.force {
+    let resumed = args.run.resume && (paths.wide.exists() || paths.slim.exists());
+    if !resumed && !args.run.force {
         refuse_overwriting(&out, WIDE)?;
         refuse_overwriting(&out, SLIM)?;
         if !at_home {
@@ -83,7 +84,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let _claim = files::claim(&out)?;
     let device = scene.open_device()?;
     let base_training = if at_home { training_report(&out) } else { None };
-    if !args.run.resume {
+    if !resumed {
         if !at_home {
             files::write(&paths.base, &base_bytes)?;
             remove_stale(&out, &[metrics::FILE])?;
@@ -137,7 +138,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             if let Some(penalty) = criterion.penalty() {
                 let sparsity = Some(Sparsity { penalty, strength: args.sparsity });
                 epochs += args.recipe.epochs;
-                let trained = setting.train(Phase::Sparse, wide, args.recipe.epochs, sparsity, &paths.wide)?;
+                let trained =
+                    setting.train(Phase::Sparse, wide, args.recipe.epochs, sparsity, &paths.wide)?;
                 let Outcome::Done(trained) = trained else { return Ok(Outcome::Interrupted) };
                 seconds += trained.seconds;
                 wide = trained.model;
@@ -147,7 +149,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
                 let looked_at = sensitivities(&device, &wide, &setting.train, args.taylor_batches);
                 evidence.sensitivities = block_on(looked_at)?;
             }
-            let selection = criteria::select(&wide, &coupling, &clusters, args.pace.into(), criterion, &evidence)?;
+            let selection =
+                criteria::select(&wide, &coupling, &clusters, args.pace.into(), criterion, &evidence)?;
             let slim = surgery::delete(&wide, &selection)?;
             let cut = block_on(evaluate(&device, &slim, &test, Answers::Discard))?;
             (slim, cut)

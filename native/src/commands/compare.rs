@@ -1,8 +1,8 @@
 //! `compare`: several methods on one base and one budget, as a table, a page and a CSV file.
 
+use centripetal::Result;
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::prune::Clustering;
-use centripetal::Result;
 use serde_json::{Value, json};
 
 use super::steps::{final_accuracy, finished};
@@ -202,7 +202,9 @@ fn csv(rows: &[Value]) -> String {
     ];
     let field = |value: &Value| match value {
         Value::Null => String::new(),
-        Value::String(text) if text.contains([',', '"', '\n']) => format!("\"{}\"", text.replace('"', "\"\"")),
+        Value::String(text) if text.contains([',', '"', '\n']) => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };

@@ -91,7 +91,9 @@ fn network(scene: &Scene, args: &ImportArgs, name: &str, content: &[u8]) -> Resu
     };
     if let Some(option) = option {
         return Err(Error::new(ErrorKind::Argument, format!("importing {name}"))
-            .expected("an ONNX file without --model, --width, --classes and --shortcut, which it tells itself")
+            .expected(
+                "an ONNX file without --model, --width, --classes and --shortcut, which it tells itself",
+            )
             .found(option));
     }
     let stem = args.weights.file_stem().unwrap_or_default().to_string_lossy().into_owned();

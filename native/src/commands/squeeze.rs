@@ -26,7 +26,9 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, out: &Path, resume: &str) -
     let width = args.width.unwrap_or(1.0);
     let error = || Error::new(ErrorKind::Argument, format!("squeezing {}", args.model));
     let Named::Zoo(name) = named(&args.model)? else {
-        return Err(error().expected("the name of a zoo model, whose width 1 is known").found("a checkpoint"));
+        return Err(error()
+            .expected("the name of a zoo model, whose width 1 is known")
+            .found("a checkpoint"));
     };
     if width <= 1.0 {
         return Err(error().expected("--width over 1, of which 1 is left").found(width));
@@ -89,9 +91,13 @@ pub(super) fn from_random(
         let checkpoint = Checkpoint { model, provenance, clusters: None, training: None };
         files::write(&args.file, &checkpoint.to_bytes()?)?;
     }
-    let Outcome::Done(mut report) = prune::prune(scene, args, resume)? else {
-        return Ok(Outcome::Interrupted);
-    };
+    let outcome = prune::prune(scene, args, resume).inspect_err(|_| {
+        // Random weights that nothing was learnt from are not worth standing in the way of the next try.
+        if !out.join(WIDE).exists() {
+            let _ = std::fs::remove_file(&args.file);
+        }
+    })?;
+    let Outcome::Done(mut report) = outcome else { return Ok(Outcome::Interrupted) };
     report["squeeze"] = json!(true);
     files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
     Ok(Outcome::Done(report))

@@ -124,7 +124,10 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 /// What is kept step by step, ever less.
 fn ratios(args: &PruneArgs) -> Result<Vec<Ratio>> {
     let ratios = match args.keep.keep.as_slice() {
-        [] if args.keep.keep_internal.is_none() && args.keep.widths.is_none() && args.keep.target_macs.is_none() => {
+        [] if args.keep.keep_internal.is_none()
+            && args.keep.widths.is_none()
+            && args.keep.target_macs.is_none() =>
+        {
             EIGHTHS.iter().map(|&eighths| Ratio::new(eighths, 8)).collect::<Result<Vec<_>>>()?
         }
         given => given.to_vec(),

@@ -10,11 +10,11 @@ use centripetal::train::TrainConfig;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 
-use super::{prune, squeeze};
 use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
     refuse_overwriting, remove_stale, spare_input, test_batch,
 };
+use super::{prune, squeeze};
 use crate::args::TrainArgs;
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};

@@ -97,9 +97,7 @@ impl Constant {
             10 => halves(crate::formats::state_dict::half_to_f32)?,
             16 => halves(|bits| f32::from_bits(u32::from(bits) << 16))?,
             6 => whole_numbers(4, |x| i64::from(i32::from_le_bytes([x[0], x[1], x[2], x[3]])))?,
-            7 => whole_numbers(8, |x| {
-                i64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]])
-            })?,
+            7 => whole_numbers(8, |x| i64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]))?,
             9 => whole_numbers(1, |x| i64::from(x[0]))?,
             other => return Err(format!("numbers of ONNX type {other}; floats, int32 and int64 are read")),
         };
@@ -270,9 +268,8 @@ impl Constant {
     /// `op` of two constants, of which one may be broadcast.
     pub(super) fn combined(op: &str, a: &Constant, b: &Constant) -> Result<Self, Problem> {
         let rank = a.dims.len().max(b.dims.len());
-        let side = |dims: &[usize], axis: usize| {
-            (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis])
-        };
+        let side =
+            |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
         let mut dims = Vec::with_capacity(rank);
         for axis in 0..rank {
             let (x, y) = (side(&a.dims, axis), side(&b.dims, axis));
@@ -357,7 +354,8 @@ mod tests {
         let large = Constant::ints(vec![i64::MAX]);
         assert!(Constant::combined("Add", &large, &large).is_err());
         assert!(Constant::combined("Div", &large, &Constant::ints(vec![0])).is_err());
-        let tensor = Tensor { dims: vec![1 << 20, 1 << 8], data_type: 1, raw: Some(&[0; 8]), ..Tensor::default() };
+        let tensor =
+            Tensor { dims: vec![1 << 20, 1 << 8], data_type: 1, raw: Some(&[0; 8]), ..Tensor::default() };
         assert!(Constant::decode(&tensor, None).is_err());
     }
 }

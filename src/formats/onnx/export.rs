@@ -26,7 +26,14 @@ const MOST_BYTES: usize = i32::MAX as usize;
 /// [`ErrorKind::Shape`] when the graph does not fit together; [`ErrorKind::Format`] for more than 2 GiB.
 pub fn export(model: &Model) -> Result<Vec<u8>> {
     let shapes = model.graph.shapes()?;
-    let mut writer = Writer { model, shapes: &shapes, graph: Message::default(), values: Vec::new(), names: BTreeSet::new(), extra: 0 };
+    let mut writer = Writer {
+        model,
+        shapes: &shapes,
+        graph: Message::default(),
+        values: Vec::new(),
+        names: BTreeSet::new(),
+        extra: 0,
+    };
     for id in 0..model.graph.nodes.len() {
         let value = writer.node(id);
         writer.values.push(value);
@@ -123,7 +130,14 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn emit(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute<'_>)]) {
+    fn emit(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
         // Runtimes want every node under a name of its own; outputs have one.
         let name = if self.names.insert(name.to_owned()) { name } else { output };
         let mut node = Message::default();
@@ -230,16 +244,21 @@ impl Writer<'_> {
             }
             Op::BatchNorm2d(norm) => {
                 let x = self.values[inputs[0]].name.clone();
-                let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(parameter);
-                let attributes =
-                    [("epsilon", Attribute::Float(norm.eps)), ("momentum", Attribute::Float(1.0 - norm.momentum))];
+                let [weight, bias, mean, var] =
+                    ["weight", "bias", "running_mean", "running_var"].map(parameter);
+                let attributes = [
+                    ("epsilon", Attribute::Float(norm.eps)),
+                    ("momentum", Attribute::Float(1.0 - norm.momentum)),
+                ];
                 let operands = [x.as_str(), &weight, &bias, &mean, &var];
                 self.emit("BatchNormalization", &node.name, &operands, &name, &attributes);
             }
             Op::Relu(_) => self.unary(id, "Relu", &name, &[]),
             Op::Relu6(_) => self.clip(id, &name, 0.0, 6.0),
             Op::Clamp(clamp) => self.clip(id, &name, clamp.low, clamp.high),
-            Op::LeakyRelu(leaky) => self.unary(id, "LeakyRelu", &name, &[("alpha", Attribute::Float(leaky.slope))]),
+            Op::LeakyRelu(leaky) => {
+                self.unary(id, "LeakyRelu", &name, &[("alpha", Attribute::Float(leaky.slope))])
+            }
             Op::Sigmoid(_) => self.unary(id, "Sigmoid", &name, &[]),
             Op::HardSigmoid(line) => {
                 let attributes =
@@ -254,7 +273,14 @@ impl Writer<'_> {
                 self.emit("Mul", &node.name, &[&x, &gate], &name, &[]);
             }
             Op::MaxPool2d(pool) => {
-                self.pool(id, "MaxPool", &name, [pool.kernel, pool.stride, pool.padding], pool.trailing, None);
+                self.pool(
+                    id,
+                    "MaxPool",
+                    &name,
+                    [pool.kernel, pool.stride, pool.padding],
+                    pool.trailing,
+                    None,
+                );
                 is_vector = false;
             }
             Op::AvgPool2d(pool) => {
@@ -365,7 +391,8 @@ impl Writer<'_> {
         let mut x = self.image(node.inputs[0]);
         if stride != [1, 1] {
             let [starts, ends] = [[0, 0], [i64::MAX; 2]].map(|sides| self.ints("slice", &sides));
-            let (axes, steps) = (self.ints("axes", &[2, 3]), self.ints("steps", &stride.map(|step| step as i64)));
+            let (axes, steps) =
+                (self.ints("axes", &[2, 3]), self.ints("steps", &stride.map(|step| step as i64)));
             let sliced = self.fresh(output);
             self.emit("Slice", &sliced, &[&x, &starts, &ends, &axes, &steps], &sliced, &[]);
             x = sliced;

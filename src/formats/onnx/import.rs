@@ -229,7 +229,10 @@ fn order(graph: &schema::Graph<'_>, output: &str) -> std::result::Result<Vec<usi
                 None if given.contains(name) => {}
                 None => {
                     let node = &graph.nodes[at];
-                    return Err(format!("node {:?} ({}) that reads {name:?}, which nothing gives", node.name, node.op));
+                    return Err(format!(
+                        "node {:?} ({}) that reads {name:?}, which nothing gives",
+                        node.name, node.op
+                    ));
                 }
             }
         }
@@ -273,7 +276,9 @@ fn image_shape(
     }
     // Batches and sides of 0 or -1 are open too, as some tools write them.
     let side = |at: usize| match dims[at] {
-        Some(side) if side > 0 => usize::try_from(side).ok().filter(|&side| side <= LARGEST_SIDE).ok_or_else(told).map(Some),
+        Some(side) if side > 0 => {
+            usize::try_from(side).ok().filter(|&side| side <= LARGEST_SIDE).ok_or_else(told).map(Some)
+        }
         _ => Ok(None),
     };
     let batch = side(0)?.unwrap_or(1);
@@ -293,7 +298,10 @@ fn image_shape(
     let shape = match (stated, options.input) {
         ([Some(c), Some(h), Some(w)], None) => Shape::new(c, h, w),
         (stated, Some(given)) => {
-            let fits = stated.iter().zip([given.c, given.h, given.w]).all(|(side, given)| side.is_none_or(|side| side == given));
+            let fits = stated
+                .iter()
+                .zip([given.c, given.h, given.w])
+                .all(|(side, given)| side.is_none_or(|side| side == given));
             if !fits {
                 return Err(format!("{}, which is not {given}", told()));
             }
@@ -350,15 +358,22 @@ impl<'a> Importer<'a, '_> {
     }
 
     /// The numbers of a tensor in the file or beside it.
-    pub(super) fn decode(&mut self, tensor: &'a schema::Tensor<'a>) -> std::result::Result<Constant, Problem> {
+    pub(super) fn decode(
+        &mut self,
+        tensor: &'a schema::Tensor<'a>,
+    ) -> std::result::Result<Constant, Problem> {
         let told = |problem: Problem| format!("{:?} has {problem}", tensor.name);
-        let len = super::constant::count(&super::constant::sizes(&tensor.dims).map_err(told)?).map_err(told)?;
+        let len =
+            super::constant::count(&super::constant::sizes(&tensor.dims).map_err(told)?).map_err(told)?;
         self.spend(len)?;
         let Some(entries) = &tensor.external else { return Constant::decode(tensor, None).map_err(told) };
         let entry = |key: &str| entries.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
         let location = entry("location").unwrap_or_default();
         if !is_beside(location) {
-            return Err(format!("{:?} is in {location:?}, which is not in the folder of the file", tensor.name));
+            return Err(format!(
+                "{:?} is in {location:?}, which is not in the folder of the file",
+                tensor.name
+            ));
         }
         if !self.external_files.contains_key(location) {
             let content = (self.external)(location).map_err(|error| error.to_string())?;
@@ -366,7 +381,9 @@ impl<'a> Importer<'a, '_> {
         }
         let content = self.external_files.get(location).map(Vec::as_slice).unwrap_or_default();
         let number = |key: &str, otherwise: usize| match entry(key) {
-            Some(text) => text.parse::<usize>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name)),
+            Some(text) => {
+                text.parse::<usize>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name))
+            }
             None => Ok(otherwise),
         };
         let start = number("offset", 0)?;
@@ -413,9 +430,9 @@ impl<'a> Importer<'a, '_> {
     /// The name for a node of the graph: that of the module that the initialiser `weight` names (`layer1.0.conv1.weight`), else
     /// from the node's own name (`/layer1/layer1.0/conv1/Conv`).
     pub(super) fn name(&mut self, node: &schema::Node<'_>, weight: Option<&str>) -> String {
-        let module = weight.and_then(|weight| weight.strip_suffix(".weight")).filter(|module| {
-            !module.is_empty() && !self.names.contains(*module) && !module.contains("::")
-        });
+        let module = weight
+            .and_then(|weight| weight.strip_suffix(".weight"))
+            .filter(|module| !module.is_empty() && !self.names.contains(*module) && !module.contains("::"));
         let wanted = match module {
             Some(module) => module.to_owned(),
             None => module_path(node.name, node.op, weight.is_some()),
@@ -472,7 +489,9 @@ fn module_path(node: &str, op: &str, has_weight: bool) -> String {
         let part = if is_op { part.to_lowercase() } else { (*part).to_owned() };
         // In a sequence the last module's name is repeated in front of the index: layer1/layer1.0.
         match path.last_mut() {
-            Some(last) if part.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('.')) => *last = part,
+            Some(last) if part.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('.')) => {
+                *last = part
+            }
             _ => path.push(part),
         }
     }
@@ -509,7 +528,8 @@ mod tests {
         for good in ["weights.bin", "parts/weights.bin", "a..b"] {
             assert!(is_beside(good), "{good}");
         }
-        for bad in ["", "/etc/passwd", "../weights.bin", "a/../../b", "..", "C:\\weights", "a\\..\\b", "c:w"] {
+        for bad in ["", "/etc/passwd", "../weights.bin", "a/../../b", "..", "C:\\weights", "a\\..\\b", "c:w"]
+        {
             assert!(!is_beside(bad), "{bad}");
         }
     }

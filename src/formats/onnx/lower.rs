@@ -6,7 +6,8 @@ use super::schema::{Attribute, Node, is_standard};
 use crate::graph::NodeId;
 use crate::ops::{
     Add, AvgPool2d, BatchNorm2d, Bias, ChannelPad, Clamp, Concat, Conv2d, Divisor, Flatten, GlobalAvgPool,
-    HardSigmoid, HardSwish, LeakyRelu, Linear, MaxPool2d, Mul, Op, Pad2d, Padding, Relu, Relu6, Sigmoid, Silu,
+    HardSigmoid, HardSwish, LeakyRelu, Linear, MaxPool2d, Mul, Op, Pad2d, Padding, Relu, Relu6, Sigmoid,
+    Silu,
 };
 use crate::shape::Shape;
 use std::rc::Rc;
@@ -52,7 +53,9 @@ fn text<'n>(node: &'n Node<'_>, name: &str, otherwise: &'n str) -> Outcome<&'n s
 fn pair(node: &Node<'_>, name: &str, otherwise: usize) -> Outcome<[usize; 2]> {
     let Some(values) = ints(node, name)? else { return Ok([otherwise; 2]) };
     match values {
-        [a, b] if [a, b].iter().all(|side| (1..=LARGEST_STEP).contains(*side)) => Ok([*a as usize, *b as usize]),
+        [a, b] if [a, b].iter().all(|side| (1..=LARGEST_STEP).contains(*side)) => {
+            Ok([*a as usize, *b as usize])
+        }
         _ => Err(format!("the attribute {name} is {values:?}; two sizes over 0 are read")),
     }
 }
@@ -97,7 +100,9 @@ fn windows(node: &Node<'_>, sides: [usize; 2], reach: [usize; 2], stride: [usize
     }
     match ints(node, "pads")? {
         None => Ok(Windows { begin: [0; 2], end: [0; 2] }),
-        Some(pads @ &[top, left, bottom, right]) if pads.iter().all(|pad| (0..=LARGEST_STEP).contains(pad)) => {
+        Some(pads @ &[top, left, bottom, right])
+            if pads.iter().all(|pad| (0..=LARGEST_STEP).contains(pad)) =>
+        {
             Ok(Windows { begin: [top as usize, left as usize], end: [bottom as usize, right as usize] })
         }
         Some(pads) => Err(format!("the attribute pads is {pads:?}; four sizes of at least 0 are read")),
@@ -282,7 +287,9 @@ impl<'a> Importer<'a, '_> {
         }
         let (stride, dilation) = (pair(node, "strides", 1)?, pair(node, "dilations", 1)?);
         let reach = |side: usize, dilation: usize| {
-            side.checked_sub(1).and_then(|side| side.checked_mul(dilation)).and_then(|reach| reach.checked_add(1))
+            side.checked_sub(1)
+                .and_then(|side| side.checked_mul(dilation))
+                .and_then(|reach| reach.checked_add(1))
         };
         let (Some(down), Some(across)) = (reach(r, dilation[0]), reach(s, dilation[1])) else {
             return Err(format!("filters of {r}x{s}"));
@@ -301,7 +308,8 @@ impl<'a> Importer<'a, '_> {
             };
             input = self.nodes[input].inputs[0];
         }
-        let bias = if node.inputs.get(2).is_some_and(|name| !name.is_empty()) { Bias::With } else { Bias::Without };
+        let bias =
+            if node.inputs.get(2).is_some_and(|name| !name.is_empty()) { Bias::With } else { Bias::Without };
         let conv = Conv2d {
             in_channels: shape.c,
             out_channels: filters,
@@ -408,7 +416,9 @@ impl<'a> Importer<'a, '_> {
         if int(node, "ceil_mode", 0)? == 1 {
             for side in 0..2 {
                 let whole = sides[side] + begin[side] + end[side];
-                let rest = whole.checked_sub(kernel[side]).ok_or_else(|| format!("windows of {kernel:?} over {shape}"))?;
+                let rest = whole
+                    .checked_sub(kernel[side])
+                    .ok_or_else(|| format!("windows of {kernel:?} over {shape}"))?;
                 let mut steps = rest.div_ceil(stride[side]);
                 // The last window must begin over the image or the padding before it.
                 if steps * stride[side] >= sides[side] + begin[side] {
@@ -417,7 +427,9 @@ impl<'a> Importer<'a, '_> {
                 let reached = steps * stride[side] + kernel[side];
                 let beyond = reached.saturating_sub(whole);
                 if beyond > 0 && !is_max && count_padding && padded {
-                    return Err("windows beyond the padding (ceil_mode) that count it (count_include_pad)".into());
+                    return Err(
+                        "windows beyond the padding (ceil_mode) that count it (count_include_pad)".into()
+                    );
                 }
                 end[side] += beyond;
             }
@@ -457,7 +469,9 @@ impl<'a> Importer<'a, '_> {
         let c = self.shapes[id].c;
         let keeps = int(node, "keepdims", 1)? == 1;
         Ok(match (keeps, x.layout) {
-            (true, Layout::Nhwc) => Activation { node: id, dims: vec![self.batch, 1, 1, c], layout: Layout::Nhwc },
+            (true, Layout::Nhwc) => {
+                Activation { node: id, dims: vec![self.batch, 1, 1, c], layout: Layout::Nhwc }
+            }
             (true, _) => self.channels(id),
             (false, _) => Activation { node: id, dims: vec![self.batch, c], layout: Layout::Channels },
         })
@@ -467,7 +481,8 @@ impl<'a> Importer<'a, '_> {
         if node.inputs.len() == 1 {
             return self.activation(node, 0);
         }
-        let computed: Vec<usize> = (0..node.inputs.len()).filter(|&at| self.activation(node, at).is_ok()).collect();
+        let computed: Vec<usize> =
+            (0..node.inputs.len()).filter(|&at| self.activation(node, at).is_ok()).collect();
         if computed.len() == node.inputs.len() {
             return self.joined(node);
         }
@@ -571,7 +586,10 @@ impl<'a> Importer<'a, '_> {
         let shape = |x: &Activation| self.shapes[x.node];
         let told = || {
             let dims: Vec<String> = parts.iter().map(|part| format!("{:?}", part.dims)).collect();
-            format!("inputs of {}; equal ones, or one number a channel for a product, are read", dims.join(" and "))
+            format!(
+                "inputs of {}; equal ones, or one number a channel for a product, are read",
+                dims.join(" and ")
+            )
         };
         if parts.iter().any(|part| !self.is_plain(part) || part.layout != parts[0].layout) {
             return Err(told());
@@ -630,9 +648,13 @@ impl<'a> Importer<'a, '_> {
         let rank = first.dims.len();
         let at = axis(int(node, "axis", 1)?, rank)?;
         let channel_axis = if first.layout == Layout::Nhwc { rank - 1 } else { 1 };
-        let fits = |part: &Activation| self.is_plain(part) && part.layout == first.layout && part.dims.len() == rank;
+        let fits =
+            |part: &Activation| self.is_plain(part) && part.layout == first.layout && part.dims.len() == rank;
         if at != channel_axis || !parts.iter().all(fits) {
-            return Err(format!("the attribute axis is {at} of {:?}; that of the channels is read", first.dims));
+            return Err(format!(
+                "the attribute axis is {at} of {:?}; that of the channels is read",
+                first.dims
+            ));
         }
         let ids: Vec<NodeId> = parts.iter().map(|part| part.node).collect();
         let mut dims = first.dims.clone();
@@ -873,7 +895,11 @@ impl<'a> Importer<'a, '_> {
             }
             Layout::Channels if dims.len() == 2 && x.dims == canonical && inner() == shape.len() => {
                 let name = self.name(node, None);
-                Ok(Activation { node: self.add(name, Flatten {}, &[x.node])?, dims, layout: Layout::Channels })
+                Ok(Activation {
+                    node: self.add(name, Flatten {}, &[x.node])?,
+                    dims,
+                    layout: Layout::Channels,
+                })
             }
             Layout::Nhwc if dims.len() == 2 && inner() == shape.len() => {
                 Ok(Activation { node: x.node, dims, layout: Layout::FlatHwc })
@@ -941,7 +967,10 @@ impl<'a> Importer<'a, '_> {
             _ => false,
         };
         if !fits {
-            return Err(format!("weights of {:?} for an input of {:?}; one vector an image is read", weight.dims, x.dims));
+            return Err(format!(
+                "weights of {:?} for an input of {:?}; one vector an image is read",
+                weight.dims, x.dims
+            ));
         }
         let numbers = weight.to_floats();
         let mut numbers = if by_rows { numbers } else { transposed(&numbers, inputs, outputs) };
@@ -962,7 +991,8 @@ impl<'a> Importer<'a, '_> {
         let has_bias = is_gemm && node.inputs.get(2).is_some_and(|name| !name.is_empty());
         let bias = if has_bias { Bias::With } else { Bias::Without };
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
-        let id = self.add(name.clone(), Linear { in_features: inputs, out_features: outputs, bias }, &[input])?;
+        let id =
+            self.add(name.clone(), Linear { in_features: inputs, out_features: outputs, bias }, &[input])?;
         self.keep(&name, "weight", vec![outputs, inputs], numbers);
         if has_bias {
             let bias = self.required(node, 2)?;
@@ -1070,8 +1100,12 @@ impl<'a> Importer<'a, '_> {
     fn stated(&mut self, node: &'a Node<'a>) -> Outcome<Constant> {
         match node.attributes.first() {
             Some((_, Attribute::Tensor(tensor))) => self.decode(tensor),
-            Some((_, Attribute::Float(value))) => Ok(Constant { dims: Vec::new(), data: Data::Floats(vec![*value]) }),
-            Some((_, Attribute::Int(value))) => Ok(Constant { dims: Vec::new(), data: Data::Ints(vec![*value]) }),
+            Some((_, Attribute::Float(value))) => {
+                Ok(Constant { dims: Vec::new(), data: Data::Floats(vec![*value]) })
+            }
+            Some((_, Attribute::Int(value))) => {
+                Ok(Constant { dims: Vec::new(), data: Data::Ints(vec![*value]) })
+            }
             Some((_, Attribute::Floats(values))) => {
                 Ok(Constant { dims: vec![values.len()], data: Data::Floats(values.clone()) })
             }

@@ -211,11 +211,17 @@ mod tests {
 
     #[test]
     fn lengths_beyond_the_end_are_damage() {
-        for bytes in [&[0x0A, 5, 1][..], &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], &[0x0D, 1]] {
+        for bytes in
+            [&[0x0A, 5, 1][..], &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], &[0x0D, 1]]
+        {
             assert!(Fields::new(bytes).next().is_err(), "{bytes:?}");
         }
         assert!(Fields::new(&[0x08; 1]).next().is_err(), "no number after the key");
-        assert!(Fields::new(&[0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1]).next().is_err());
+        assert!(
+            Fields::new(&[0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1])
+                .next()
+                .is_err()
+        );
         assert!(Fields::new(&[0x0B]).next().is_err(), "groups are not read");
         let mut list = Vec::new();
         assert!(Value::Bytes(&[1; 100]).append_ints(&mut list, 10).is_err());
