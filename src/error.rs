@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Checkpoint,
     /// No usable device, or the device failed.
     Device,
-    /// The device ran out of memory: smaller batches may do.
+    /// There is no room for it: smaller batches may do.
     OutOfMemory,
     /// The device is gone (a driver's reset, a browser's decision): another one can be opened.
     DeviceLost,

@@ -14,7 +14,7 @@ export default defineConfig({
   outputDir: 'test-results',
   // Each test has a GPU process that computes on the CPU.
   workers: 1,
-  timeout: 180_000,
+  timeout: 300_000,
   reporter: 'list',
   forbidOnly: Boolean(process.env.CI),
   use: {

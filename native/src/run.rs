@@ -120,13 +120,14 @@ fn slowed(config: &TrainConfig, rollbacks: u32) -> TrainConfig {
 }
 
 /// How a run ended.
+#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(crate) enum Ended {
     /// All steps are done; the checkpoint is written.
     Finished {
         model: Model,
         evaluation: Evaluation,
         /// As it was in the end: rollbacks lower the learning rate.
-        config: Box<TrainConfig>,
+        config: TrainConfig,
         /// That it ended on: not the one it began on, if that was lost.
         device: Arc<Device>,
         /// Of the whole phase, resumed parts included.
@@ -293,7 +294,7 @@ impl Run<'_> {
             Some(last) => last,
             None => (block_on(trainer.model())?, block_on(trainer.evaluate(self.test))?),
         };
-        let (config, device) = (Box::new(trainer.config().clone()), Arc::clone(&self.device));
+        let (config, device) = (trainer.config().clone(), Arc::clone(&self.device));
         Ok(Ended::Finished { model, evaluation, config, device, seconds })
     }
 
@@ -489,7 +490,7 @@ fn memory(graph: &Graph, batch: usize) -> Result<u64> {
 
 /// Whether `error` is one that another device might not have.
 fn is_of_device(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost)
+    matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost | ErrorKind::OutOfMemory)
 }
 
 /// What must be as it was for a run to go on.

@@ -4,8 +4,13 @@ use super::{Access, Args, DeviceInfo, DeviceKind, Dispatch, MAX_BINDINGS};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// A cache line. Buffers are made of whole ones, since a vector that straddles two loads at half speed.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct Line([f32; 16]);
+
 /// Memory of a CPU buffer.
-pub(super) type Memory = Arc<RwLock<Vec<f32>>>;
+pub(super) type Memory = Arc<RwLock<Vec<Line>>>;
 
 /// Which implementation of a kernel the CPU runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +56,7 @@ impl Cpu {
                 .map(|(_, s)| s)
         };
 
-        let mut read_guards: [Option<RwLockReadGuard<'_, Vec<f32>>>; MAX_BINDINGS] = Default::default();
+        let mut read_guards: [Option<RwLockReadGuard<'_, Vec<Line>>>; MAX_BINDINGS] = Default::default();
         for (guard, slice) in read_guards.iter_mut().zip(of(Access::Read)) {
             *guard = Some(memory(slice).try_read().unwrap_or_else(|_| {
                 panic!(
@@ -63,7 +68,7 @@ impl Cpu {
         let mut reads: [&[f32]; MAX_BINDINGS] = Default::default();
         for ((read, guard), slice) in reads.iter_mut().zip(&read_guards).zip(of(Access::Read)) {
             if let Some(guard) = guard {
-                *read = &guard[slice.offset..slice.offset + slice.len];
+                *read = &floats(guard)[slice.offset..slice.offset + slice.len];
             }
         }
 
@@ -78,7 +83,7 @@ impl Cpu {
             i.and_then(|i| written[i])
                 .map_or((usize::MAX, 0), |s| (Arc::as_ptr(memory(s)) as usize, s.offset))
         });
-        let mut write_guards: [Option<RwLockWriteGuard<'_, Vec<f32>>>; MAX_BINDINGS] = Default::default();
+        let mut write_guards: [Option<RwLockWriteGuard<'_, Vec<Line>>>; MAX_BINDINGS] = Default::default();
         let mut previous: Option<&Memory> = None;
         for (guard, i) in write_guards.iter_mut().zip(order) {
             let Some(slice) = i.and_then(|i| written[i]) else { break };
@@ -99,7 +104,7 @@ impl Cpu {
         for (guard, i) in write_guards.iter_mut().zip(order) {
             let Some((i, slice)) = i.and_then(|i| written[i].map(|s| (i, s))) else { break };
             if let Some(guard) = guard {
-                rest = guard.as_mut_slice();
+                rest = bytemuck::cast_slice_mut(guard.as_mut_slice());
                 consumed = 0;
             }
             assert!(slice.offset >= consumed, "{} ({}): written ranges overlap", kernel.name, dispatch.label);
@@ -120,22 +125,27 @@ fn memory(slice: &super::BufferSlice) -> &Memory {
     }
 }
 
+fn floats(lines: &[Line]) -> &[f32] {
+    bytemuck::cast_slice(lines)
+}
+
 pub(super) fn allocate(label: &str, words: usize) -> Result<Memory> {
+    let lines = words.div_ceil(size_of::<Line>() / size_of::<f32>());
     let mut data = Vec::new();
-    data.try_reserve_exact(words).map_err(|_| {
-        Error::new(ErrorKind::Device, format!("allocating {label}"))
+    data.try_reserve_exact(lines).map_err(|_| {
+        Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
             .found(format!("no room for {} MB", words / 250_000))
             .next("Take a smaller --batch")
     })?;
-    data.resize(words, 0.0);
+    data.resize(lines, Line([0.0; 16]));
     Ok(Arc::new(RwLock::new(data)))
 }
 
 pub(super) fn write(memory: &Memory, offset: usize, data: &[f32]) {
     let mut target = memory.write().unwrap_or_else(PoisonError::into_inner);
-    target[offset..offset + data.len()].copy_from_slice(data);
+    bytemuck::cast_slice_mut(&mut target)[offset..offset + data.len()].copy_from_slice(data);
 }
 
 pub(super) fn read(memory: &Memory, offset: usize, len: usize) -> Vec<f32> {
-    memory.read().unwrap_or_else(PoisonError::into_inner)[offset..offset + len].to_vec()
+    floats(&memory.read().unwrap_or_else(PoisonError::into_inner))[offset..offset + len].to_vec()
 }

@@ -104,8 +104,12 @@ pub async fn adapters() -> Vec<DeviceInfo> {
 }
 
 fn no_gpu() -> Error {
-    Error::new(ErrorKind::Device, "opening a GPU")
-        .expected("a Vulkan, Metal, DX12 or WebGPU adapter")
+    let error = Error::new(ErrorKind::Device, "opening a GPU");
+    if cfg!(target_arch = "wasm32") {
+        return error.expected("a WebGPU adapter").found("none").next("Use another browser, or --device cpu");
+    }
+    error
+        .expected("a Vulkan, Metal or DX12 adapter")
         .found("none")
         .next("Install a driver (on Debian, `apt-get install mesa-vulkan-drivers` gives a software one), or use --device cpu")
 }
@@ -216,7 +220,7 @@ impl Gpu {
     pub(super) fn destroy(&self) {
         lock(&self.fault).get_or_insert_with(|| {
             Error::new(ErrorKind::DeviceLost, "running on the GPU")
-                .found("the device was destroyed")
+                .found("the device was lost: destroyed on purpose")
                 .next("Open another one")
         });
         self.device.destroy();
@@ -226,7 +230,7 @@ impl Gpu {
         let size = words as u64 * 4;
         let limit = self.device.limits().max_storage_buffer_binding_size;
         if size > limit {
-            return Err(Error::new(ErrorKind::Device, format!("allocating {label}"))
+            return Err(Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
                 .expected(format!("at most {} MB in one buffer", limit >> 20))
                 .found(format!("{} MB", size >> 20))
                 .next("Take a smaller --batch"));
@@ -380,8 +384,12 @@ impl Gpu {
         self.check()
     }
 
+    pub(super) fn fault(&self) -> Option<Error> {
+        lock(&self.fault).clone()
+    }
+
     fn check(&self) -> Result<()> {
-        lock(&self.fault).clone().map_or(Ok(()), Err)
+        self.fault().map_or(Ok(()), Err)
     }
 }
 

@@ -117,6 +117,21 @@ impl<'a> Args<'a> {
         Args { params, reads, writes }
     }
 
+    /// Arguments from a uniform, the inputs and the outputs.
+    pub fn of<P: Params, const W: usize>(
+        params: &'a P,
+        inputs: &[&'a [f32]],
+        outputs: [&'a mut [f32]; W],
+    ) -> Self {
+        let mut reads: [&[f32]; MAX_BINDINGS] = Default::default();
+        reads[..inputs.len()].copy_from_slice(inputs);
+        let mut writes: [&mut [f32]; MAX_BINDINGS] = Default::default();
+        for (write, output) in writes.iter_mut().zip(outputs) {
+            *write = output;
+        }
+        Args::new(bytemuck::bytes_of(params), reads, writes)
+    }
+
     /// The uniform, the `R` inputs and the `W` outputs.
     pub fn unpack<P: Params, const R: usize, const W: usize>(
         self,

@@ -263,6 +263,15 @@ impl Device {
         }
     }
 
+    /// Why the device can no longer be used, if so: it was lost, ran out of memory or refused a command. Then everything
+    /// fails with this error, and another device must be opened.
+    pub fn fault(&self) -> Option<Error> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(gpu) => gpu.fault(),
+        }
+    }
+
     /// Gives a GPU up on purpose, as the reset of a driver would: everything later fails with
     /// [`ErrorKind::DeviceLost`]. For tests of what then happens; nothing on the CPU.
     pub fn destroy(&self) {
@@ -363,11 +372,10 @@ impl Device {
     pub fn run(&self, lists: &[&CommandList]) {
         match &self.executor {
             Executor::Cpu(cpu) => {
-                for list in lists {
-                    for dispatch in &list.dispatches {
-                        cpu.run(dispatch);
-                    }
-                }
+                // Only what is needed goes to another thread: a recording of the GPU may have to stay.
+                let run = |dispatches: &[Dispatch]| dispatches.iter().for_each(|dispatch| cpu.run(dispatch));
+                let lists: Vec<&[Dispatch]> = lists.iter().map(|list| &list.dispatches[..]).collect();
+                simd::in_pool(|| lists.iter().for_each(|list| run(list)));
             }
             Executor::Gpu(gpu) => gpu.run(lists.iter().filter_map(|list| list.gpu.as_ref())),
         }

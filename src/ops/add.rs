@@ -59,7 +59,7 @@ pub static ACCUMULATE: Kernel = Kernel {
         workgroups: |params| workgroups_of_64(params_of::<AccumulateParams>(params).len.into()),
     }],
     twin: accumulate,
-    fast: None,
+    fast: Some(accumulate_fast),
 };
 
 fn add_forward(args: Args<'_>) {
@@ -79,6 +79,14 @@ fn accumulate(args: Args<'_>) {
     for (y, x) in y.iter_mut().zip(x) {
         *y = if p.accumulate == 1 { *y + x } else { *x };
     }
+}
+
+/// The twin on parts of the tensors, spread over the threads.
+fn accumulate_fast(args: Args<'_>) {
+    let (p, [x], [y]) = args.unpack::<AccumulateParams, 1, 1>();
+    simd::for_each_part(y, simd::PART, |part, y| {
+        accumulate(Args::of(&p, &[&x[part * simd::PART..][..y.len()]], [y]));
+    });
 }
 
 impl Operator for Add {

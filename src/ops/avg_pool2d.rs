@@ -5,6 +5,7 @@
 
 use super::max_pool2d::{pixels_under, pooled_shape, windows_over};
 use super::{Channels, Operator, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
 use crate::params;
@@ -118,7 +119,7 @@ pub static AVG_POOL2D_FORWARD: Kernel = Kernel {
         },
     }],
     twin: avg_pool2d_forward,
-    fast: None,
+    fast: Some(avg_pool2d_forward_fast),
 };
 
 /// `dx = sum of dy / divisor over the windows over the pixel`.
@@ -135,7 +136,7 @@ pub static AVG_POOL2D_BACKWARD: Kernel = Kernel {
         },
     }],
     twin: avg_pool2d_backward,
-    fast: None,
+    fast: Some(avg_pool2d_backward_fast),
 };
 
 impl AvgPool2dParams {
@@ -165,6 +166,44 @@ fn avg_pool2d_forward(args: Args<'_>) {
         }
         *y = sum / p.divisor(row, column);
     }
+}
+
+fn avg_pool2d_forward_fast(args: Args<'_>) {
+    let (p, [x], [y]) = args.unpack::<AvgPool2dParams, 1, 1>();
+    let (h, w, q) = (p.h as usize, p.w as usize, p.q as usize);
+    simd::for_each_part(y, p.p as usize * q, |plane, y| {
+        let x = &x[plane * h * w..][..h * w];
+        for (row, y) in y.chunks_exact_mut(q).enumerate() {
+            let rows = pixels_under(row, p.r, p.stride_h, p.padding_h, h);
+            for (column, y) in y.iter_mut().enumerate() {
+                let columns = pixels_under(column, p.s, p.stride_w, p.padding_w, w);
+                let lines = x[rows.start * w..rows.end * w].chunks_exact(w);
+                let sum: f32 = lines.flat_map(|line| &line[columns.clone()]).sum();
+                *y = sum / p.divisor(row, column);
+            }
+        }
+    });
+}
+
+fn avg_pool2d_backward_fast(args: Args<'_>) {
+    let (p, [dy], [dx]) = args.unpack::<AvgPool2dParams, 1, 1>();
+    let (h, w, q) = (p.h as usize, p.w as usize, p.q as usize);
+    simd::for_each_part(dx, h * w, |plane, dx| {
+        if p.accumulate == 0 {
+            dx.fill(0.0);
+        }
+        let dy = &dy[plane * p.p as usize * q..][..p.p as usize * q];
+        for (row, dy) in dy.chunks_exact(q).enumerate() {
+            let rows = pixels_under(row, p.r, p.stride_h, p.padding_h, h);
+            for (column, dy) in dy.iter().enumerate() {
+                let gradient = dy / p.divisor(row, column);
+                let columns = pixels_under(column, p.s, p.stride_w, p.padding_w, w);
+                for line in dx[rows.start * w..rows.end * w].chunks_exact_mut(w) {
+                    line[columns.clone()].iter_mut().for_each(|dx| *dx += gradient);
+                }
+            }
+        }
+    });
 }
 
 fn avg_pool2d_backward(args: Args<'_>) {

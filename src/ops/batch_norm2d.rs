@@ -70,7 +70,8 @@ params! {
         eps: f32,
         /// Weight of this batch in the running statistics.
         momentum: f32,
-        /// 1 when the gradient is added to what is there, 0 when it overwrites.
+        /// 1 when the gradient is added to what is there, 0 when it overwrites; `batch_norm_relu_forward`: 1 to add the
+        /// residual.
         accumulate: u32,
     }
 }
@@ -161,11 +162,11 @@ pub static BATCH_NORM_INFERENCE: Kernel = Kernel {
     fast: Some(batch_norm_inference_fast),
 };
 
-fn per_channel(params: &[u8]) -> u64 {
+pub(super) fn per_channel(params: &[u8]) -> u64 {
     params_of::<BatchNormParams>(params).c.into()
 }
 
-fn per_number(params: &[u8]) -> u64 {
+pub(super) fn per_number(params: &[u8]) -> u64 {
     let p = params_of::<BatchNormParams>(params);
     workgroups_of_64([p.n, p.c, p.pixels].into_iter().map(u64::from).product())
 }
@@ -176,7 +177,7 @@ fn planes(x: &[f32], p: BatchNormParams, channel: usize) -> impl Iterator<Item =
 }
 
 /// The numbers of channel `channel`, in f64 for the sums of a specification.
-fn numbers(x: &[f32], p: BatchNormParams, channel: usize) -> impl Iterator<Item = f64> + Clone {
+pub(super) fn numbers(x: &[f32], p: BatchNormParams, channel: usize) -> impl Iterator<Item = f64> + Clone {
     planes(x, p, channel).flatten().map(|&x| f64::from(x))
 }
 
@@ -286,7 +287,7 @@ fn batch_norm_inference_fast(args: Args<'_>) {
 
 impl BatchNormParams {
     /// N, C, H W.
-    fn extents(&self) -> (usize, usize, usize) {
+    pub(super) fn extents(&self) -> (usize, usize, usize) {
         (self.n as usize, self.c as usize, self.pixels as usize)
     }
 }

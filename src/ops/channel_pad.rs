@@ -5,6 +5,7 @@
 //! `P = ceil(H / stride_h)`.
 
 use super::{Channels, Op, Operator, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
@@ -106,7 +107,7 @@ pub static CHANNEL_PAD_FORWARD: Kernel = Kernel {
         },
     }],
     twin: channel_pad_forward,
-    fast: None,
+    fast: Some(channel_pad_forward_fast),
 };
 
 /// `dx = dy` through the inverse map `destination [C]`, zero where that is `NONE` and between the pixels taken.
@@ -123,7 +124,7 @@ pub static CHANNEL_PAD_BACKWARD: Kernel = Kernel {
         },
     }],
     twin: channel_pad_backward,
-    fast: None,
+    fast: Some(channel_pad_backward_fast),
 };
 
 fn channel_pad_forward(args: Args<'_>) {
@@ -145,6 +146,23 @@ fn channel_pad_forward(args: Args<'_>) {
             }
         }
     }
+}
+
+/// The twins image by image, spread over the threads.
+fn channel_pad_forward_fast(args: Args<'_>) {
+    let (params, [x, source], [y]) = args.unpack::<ChannelPadParams, 2, 1>();
+    let image = (params.c * params.h * params.w) as usize;
+    simd::for_each_part(y, (params.k * params.p * params.q) as usize, |n, y| {
+        channel_pad_forward(Args::of(&params, &[&x[n * image..][..image], source], [y]));
+    });
+}
+
+fn channel_pad_backward_fast(args: Args<'_>) {
+    let (params, [dy, destination], [dx]) = args.unpack::<ChannelPadParams, 2, 1>();
+    let image = (params.k * params.p * params.q) as usize;
+    simd::for_each_part(dx, (params.c * params.h * params.w) as usize, |n, dx| {
+        channel_pad_backward(Args::of(&params, &[&dy[n * image..][..image], destination], [dx]));
+    });
 }
 
 fn channel_pad_backward(args: Args<'_>) {

@@ -1,6 +1,7 @@
 //! Leaky ReLU: `y = x where x >= 0, else slope x` (`torch.nn.LeakyReLU`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
@@ -45,7 +46,7 @@ pub static LEAKY_RELU_FORWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: leaky_relu_forward,
-    fast: None,
+    fast: Some(leaky_relu_forward_fast),
 };
 
 /// `dx = dy where y > 0, else slope dy`.
@@ -59,7 +60,7 @@ pub static LEAKY_RELU_BACKWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: leaky_relu_backward,
-    fast: None,
+    fast: Some(leaky_relu_backward_fast),
 };
 
 fn workgroups(params: &[u8]) -> u64 {
@@ -79,6 +80,22 @@ fn leaky_relu_backward(args: Args<'_>) {
         let gradient = if *y > 0.0 { *dy } else { p.slope * dy };
         *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
     }
+}
+
+/// The twin on parts of the tensors, spread over the threads.
+fn leaky_relu_forward_fast(args: Args<'_>) {
+    let (p, [x], [y]) = args.unpack::<LeakyReluParams, 1, 1>();
+    simd::for_each_part(y, simd::PART, |part, y| {
+        leaky_relu_forward(Args::of(&p, &[&x[part * simd::PART..][..y.len()]], [y]));
+    });
+}
+
+fn leaky_relu_backward_fast(args: Args<'_>) {
+    let (p, [y, dy], [dx]) = args.unpack::<LeakyReluParams, 2, 1>();
+    simd::for_each_part(dx, simd::PART, |part, dx| {
+        let here = part * simd::PART..part * simd::PART + dx.len();
+        leaky_relu_backward(Args::of(&p, &[&y[here.clone()], &dy[here]], [dx]));
+    });
 }
 
 impl Operator for LeakyRelu {

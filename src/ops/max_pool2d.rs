@@ -5,6 +5,7 @@
 //! over it, so that no two invocations add to one number and the order of the sum is fixed.
 
 use super::{Channels, Operator, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params;
@@ -97,7 +98,7 @@ pub static MAX_POOL2D_FORWARD: Kernel = Kernel {
         },
     }],
     twin: max_pool2d_forward,
-    fast: None,
+    fast: Some(max_pool2d_forward_fast),
 };
 
 /// `dx = sum of dy over the windows that the pixel won`.
@@ -114,7 +115,7 @@ pub static MAX_POOL2D_BACKWARD: Kernel = Kernel {
         },
     }],
     twin: max_pool2d_backward,
-    fast: None,
+    fast: Some(max_pool2d_backward_fast),
 };
 
 /// Input pixels under window `o` along one axis.
@@ -171,6 +172,72 @@ fn max_pool2d_backward(args: Args<'_>) {
         }
         *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
     }
+}
+
+fn max_pool2d_forward_fast(args: Args<'_>) {
+    let (p, [x], [y, index]) = args.unpack::<MaxPool2dParams, 1, 2>();
+    let (h, w, windows, q) = (p.h as usize, p.w as usize, (p.p * p.q) as usize, p.q as usize);
+    let whole = [p.r, p.s, p.stride_h, p.stride_w, p.padding_h, p.padding_w] == [2, 2, 2, 2, 0, 0];
+    simd::for_each_part_of_two(y, index, windows, |plane, y, index| {
+        let index: &mut [u32] = bytemuck::cast_slice_mut(index);
+        let x = &x[plane * h * w..][..h * w];
+        for (row, (y, index)) in y.chunks_exact_mut(q).zip(index.chunks_exact_mut(q)).enumerate() {
+            let rows = pixels_under(row, p.r, p.stride_h, p.padding_h, h);
+            if whole {
+                let lines = x[rows.start * w..][..2 * w].split_at(w);
+                pool_pairs(lines, (rows.start * w) as u32, y, index);
+                continue;
+            }
+            for (column, (y, index)) in y.iter_mut().zip(index).enumerate() {
+                let columns = pixels_under(column, p.s, p.stride_w, p.padding_w, w);
+                let mut best = rows.start * w + columns.start;
+                for i in rows.clone() {
+                    for j in columns.clone() {
+                        let candidate = x[i * w + j];
+                        if candidate > x[best] || candidate.is_nan() {
+                            best = i * w + j;
+                        }
+                    }
+                }
+                *y = x[best];
+                *index = best as u32;
+            }
+        }
+    });
+}
+
+/// A row of 2x2 windows side by side over two lines, the first of which begins at `start`; without branches.
+fn pool_pairs((top, bottom): (&[f32], &[f32]), start: u32, y: &mut [f32], index: &mut [u32]) {
+    let below = start + top.len() as u32;
+    let lines = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
+    for (j, ((y, index), (top, bottom))) in y.iter_mut().zip(index).zip(lines).enumerate() {
+        let column = 2 * j as u32;
+        let (mut best, mut at) = (top[0], start + column);
+        for (candidate, place) in
+            [(top[1], start + column + 1), (bottom[0], below + column), (bottom[1], below + column + 1)]
+        {
+            let wins = (candidate > best) | candidate.is_nan();
+            best = if wins { candidate } else { best };
+            at = if wins { place } else { at };
+        }
+        (*y, *index) = (best, at);
+    }
+}
+
+fn max_pool2d_backward_fast(args: Args<'_>) {
+    let (p, [dy, index], [dx]) = args.unpack::<MaxPool2dParams, 2, 1>();
+    let index: &[u32] = bytemuck::cast_slice(index);
+    let windows = (p.p * p.q) as usize;
+    simd::for_each_part(dx, (p.h * p.w) as usize, |plane, dx| {
+        if p.accumulate == 0 {
+            dx.fill(0.0);
+        }
+        // The windows in order, as the gather adds them.
+        let here = plane * windows..(plane + 1) * windows;
+        for (dy, &index) in dy[here.clone()].iter().zip(&index[here]) {
+            dx[index as usize] += dy;
+        }
+    });
 }
 
 /// Largest window, so that no sum of extents overflows.

@@ -3,10 +3,12 @@
 pub mod add;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
+pub mod batch_norm_relu;
 pub mod channel_pad;
 pub mod clamp;
 pub mod concat;
 pub mod conv2d;
+pub mod conv_batch_norm;
 pub mod flatten;
 pub mod global_avg_pool;
 pub mod hard_sigmoid;
@@ -61,6 +63,8 @@ pub static KERNELS: &[&Kernel] = &[
     &batch_norm2d::BATCH_NORM_BACKWARD_REDUCE,
     &batch_norm2d::BATCH_NORM_INFERENCE,
     &batch_norm2d::BATCH_NORM_NORMALIZE,
+    &batch_norm_relu::BATCH_NORM_RELU_BACKWARD_REDUCE,
+    &batch_norm_relu::BATCH_NORM_RELU_FORWARD,
     &batch_norm2d::BATCH_NORM_STATISTICS,
     &channel_pad::CHANNEL_PAD_BACKWARD,
     &channel_pad::CHANNEL_PAD_FORWARD,
@@ -73,6 +77,7 @@ pub static KERNELS: &[&Kernel] = &[
     &conv2d::CONV2D_FORWARD,
     &conv2d::CONV2D_INPUT_GRADIENT,
     &conv2d::CONV2D_WEIGHT_GRADIENT,
+    &conv_batch_norm::CONV_BATCH_NORM,
     &crate::optim::csgd::CSGD_STEP,
     &global_avg_pool::GLOBAL_AVG_POOL_BACKWARD,
     &global_avg_pool::GLOBAL_AVG_POOL_FORWARD,

@@ -1,6 +1,7 @@
 //! ReLU6: `y = min(max(x, 0), 6)` (`torch.nn.ReLU6`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
+use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
 use crate::params;
@@ -33,7 +34,7 @@ pub static RELU6_FORWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: relu6_forward,
-    fast: None,
+    fast: Some(relu6_forward_fast),
 };
 
 /// `dx = dy where 0 < y < 6, else 0`.
@@ -47,7 +48,7 @@ pub static RELU6_BACKWARD: Kernel = Kernel {
         workgroups,
     }],
     twin: relu6_backward,
-    fast: None,
+    fast: Some(relu6_backward_fast),
 };
 
 fn workgroups(params: &[u8]) -> u64 {
@@ -68,6 +69,22 @@ fn relu6_backward(args: Args<'_>) {
         let gradient = if *y > 0.0 && *y < 6.0 { *dy } else { 0.0 };
         *dx = if p.accumulate == 1 { *dx + gradient } else { gradient };
     }
+}
+
+/// The twin on parts of the tensors, spread over the threads.
+fn relu6_forward_fast(args: Args<'_>) {
+    let (p, [x], [y]) = args.unpack::<Relu6Params, 1, 1>();
+    simd::for_each_part(y, simd::PART, |part, y| {
+        relu6_forward(Args::of(&p, &[&x[part * simd::PART..][..y.len()]], [y]));
+    });
+}
+
+fn relu6_backward_fast(args: Args<'_>) {
+    let (p, [y, dy], [dx]) = args.unpack::<Relu6Params, 2, 1>();
+    simd::for_each_part(dx, simd::PART, |part, dx| {
+        let here = part * simd::PART..part * simd::PART + dx.len();
+        relu6_backward(Args::of(&p, &[&y[here.clone()], &dy[here]], [dx]));
+    });
 }
 
 impl Operator for Relu6 {

@@ -1,5 +1,6 @@
 //! Turns a graph, a batch size and a mode into buffers and recorded dispatches.
 
+mod fusion;
 mod layout;
 mod lifetime;
 mod recorder;
@@ -68,7 +69,7 @@ pub struct Plan {
 pub enum Keep {
     /// Memory is shared by lifetime; only the logits are readable.
     Logits,
-    /// Every node's output has its own memory: for inspection.
+    /// Every node runs by itself, and its output has its own memory: for inspection.
     Everything,
 }
 
@@ -90,6 +91,9 @@ impl Plan {
         let images = device.buffer("images", batch * graph.input.len())?;
         let labels = device.buffer("labels", batch)?;
         let mut recorder = Recorder::new(graph, &shapes, arenas.layout(), batch, mode, device.parallelism());
+        if keep == Keep::Everything {
+            recorder = recorder.without_fusion();
+        }
         let image_tensor = recorder.pinned(images.all());
         let label_tensor = recorder.pinned(labels.all());
         let metrics = recorder.pinned(arenas.metrics().all());

@@ -1,10 +1,12 @@
 //! Records dispatches over virtual tensors; operators call it, the plan gives the tensors memory afterwards.
 
+use super::fusion::{Fused, Fusion};
 use super::{Arenas, Layout, Mode};
 use crate::device::{Buffer, BufferSlice, Device, Dispatch, Kernel, Params};
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::ops::add::{ACCUMULATE, AccumulateParams};
+use crate::ops::{BatchNorm2d, Op, batch_norm_relu, conv_batch_norm};
 use crate::shape::Shape;
 
 /// A virtual tensor of a recording.
@@ -136,6 +138,7 @@ pub struct Recorder<'a> {
     saved: Vec<Vec<Tensor>>,
     gradients: Vec<Option<Tensor>>,
     wants_gradient: Vec<bool>,
+    fusion: Fusion,
     current: Option<NodeId>,
 }
 
@@ -175,8 +178,15 @@ impl<'a> Recorder<'a> {
             saved: vec![Vec::new(); nodes],
             gradients: vec![None; nodes],
             wants_gradient,
+            fusion: Fusion::find(graph, mode),
             current: None,
         }
+    }
+
+    /// Records every node by itself, so that every node has a value.
+    pub(super) fn without_fusion(mut self) -> Self {
+        self.fusion = Fusion::none(self.graph);
+        self
     }
 
     /// A new tensor of `words` 4-byte words; its content is undefined until a dispatch writes it.
@@ -288,14 +298,18 @@ impl<'a> Recorder<'a> {
     /// Passes the output's gradient on to input `i` unchanged: without a copy when it is the first to arrive there.
     pub fn pass_gradient(&mut self, node: &NodeIo, i: usize) {
         let dy = self.output_gradient(node);
-        let input = node.inputs[i].0;
+        self.pass(dy, node.id, node.inputs[i].0);
+    }
+
+    /// Passes `dy` on from `node` as a gradient of `input`.
+    fn pass(&mut self, dy: Tensor, node: NodeId, input: NodeId) {
         if !self.wants_gradient[input] {
             return;
         }
         match self.gradients[input] {
             None => self.gradients[input] = Some(dy),
             Some(tensor) => {
-                let owned = self.own_gradient(node.id, input, tensor);
+                let owned = self.own_gradient(node, input, tensor);
                 self.accumulate(dy, owned, 1);
             }
         }
@@ -321,12 +335,49 @@ impl<'a> Recorder<'a> {
     pub(super) fn forward(&mut self, images: Tensor) {
         self.values[0] = Some(images);
         for id in 1..self.graph.nodes.len() {
-            let io = self.io(id);
+            if self.fusion.is_inner(id) {
+                continue;
+            }
             self.current = Some(id);
-            let value = self.graph.nodes[id].op.operator().forward(self, &io);
+            let value = match self.fusion.at(id) {
+                Some(fused) => self.fused_forward(fused),
+                None => {
+                    let io = self.io(id);
+                    self.graph.nodes[id].op.operator().forward(self, &io)
+                }
+            };
             self.values[id] = Some(value);
         }
         self.current = None;
+    }
+
+    fn norm(&self, id: NodeId) -> &'a BatchNorm2d {
+        match &self.graph.nodes[id].op {
+            Op::BatchNorm2d(norm) => norm,
+            op => panic!("node {id} is a {} and no batch norm", op.type_name()),
+        }
+    }
+
+    fn fused_forward(&mut self, fused: Fused) -> Tensor {
+        let norm = self.norm(fused.norm);
+        let residual = fused.residual.map(|id| self.value(id));
+        let Some(conv) = fused.conv else {
+            let io = self.io(fused.norm);
+            return batch_norm_relu::forward(norm, self, &io, residual);
+        };
+        let Op::Conv2d(op) = &self.graph.nodes[conv].op else { panic!("node {conv} is no convolution") };
+        let io = self.io(conv);
+        conv_batch_norm::forward((op, &io), (norm, fused.norm), self, residual, fused.relu)
+    }
+
+    fn fused_backward(&mut self, fused: Fused, last: NodeId) {
+        let (y, Some(dy)) = (self.value(last), self.gradients[last]) else { return };
+        let io = self.io(fused.norm);
+        let dz = batch_norm_relu::backward(self.norm(fused.norm), self, &io, y, dy);
+        // Only now that nobody here reads dz any more: whoever comes next may add to it in place.
+        if let Some(residual) = fused.residual {
+            self.pass(dz, last, residual);
+        }
     }
 
     /// Records the backward pass from the gradient of the logits.
@@ -334,8 +385,12 @@ impl<'a> Recorder<'a> {
         self.gradients[self.graph.output()] = Some(logits_gradient);
         for id in (1..self.graph.nodes.len()).rev() {
             if self.wants_gradient[id] && self.gradients[id].is_some() {
-                let io = self.io(id);
                 self.current = Some(id);
+                if let Some(fused) = self.fusion.at(id) {
+                    self.fused_backward(fused, id);
+                    continue;
+                }
+                let io = self.io(id);
                 self.graph.nodes[id].op.operator().backward(self, &io);
             }
         }

@@ -7,6 +7,7 @@ use crate::data::IGNORE;
 use crate::device::{Kernel, Params};
 use crate::ops::add::{ACCUMULATE, ADD_FORWARD, AccumulateParams, AddParams};
 use crate::ops::avg_pool2d::{AVG_POOL2D_BACKWARD, AVG_POOL2D_FORWARD, AvgPool2dParams};
+use crate::ops::batch_norm_relu::{BATCH_NORM_RELU_BACKWARD_REDUCE, BATCH_NORM_RELU_FORWARD};
 use crate::ops::batch_norm2d::{
     BATCH_NORM_BACKWARD_ELEMENTWISE, BATCH_NORM_BACKWARD_REDUCE, BATCH_NORM_INFERENCE, BATCH_NORM_NORMALIZE,
     BATCH_NORM_STATISTICS, BatchNormParams,
@@ -14,6 +15,7 @@ use crate::ops::batch_norm2d::{
 use crate::ops::channel_pad::{CHANNEL_PAD_BACKWARD, CHANNEL_PAD_FORWARD, ChannelPadParams};
 use crate::ops::clamp::{CLAMP_BACKWARD, CLAMP_FORWARD, ClampParams};
 use crate::ops::concat::{CONCAT_BACKWARD, CONCAT_FORWARD, ConcatParams};
+use crate::ops::conv_batch_norm::{CONV_BATCH_NORM, ConvBatchNormParams};
 use crate::ops::conv2d::{
     CONV2D_BIAS_GRADIENT, CONV2D_FORWARD, CONV2D_INPUT_GRADIENT, CONV2D_WEIGHT_GRADIENT, Conv2dParams,
     SUM_PARTIALS, SumPartialsParams,
@@ -202,6 +204,13 @@ impl Table {
                 let dx = [gradient(flag, x.len())];
                 self.add(&CONV2D_INPUT_GRADIENT, name, &with, &[&dy, &weight], &dx);
             }
+            let k = bias.len();
+            let (gamma, mean, var) = (positive(5, k), random(6, k), positive(7, k));
+            for flag in [false, true] {
+                let fused = ConvBatchNormParams::new(d, 1e-5, flag, flag);
+                let inputs: [&[f32]; 7] = [&x, &weight, &gamma, &bias, &mean, &var, &dy];
+                self.add(&CONV_BATCH_NORM, name, &fused, &inputs, &[fresh(dy.len())]);
+            }
             self.add(&CONV2D_BIAS_GRADIENT, name, &d, &[&dy], &[fresh(bias.len())]);
             self.add(&CONV2D_WEIGHT_GRADIENT, name, &d, &[&x, &dy], &[fresh(weight.len())]);
             // One more split than there are rows: the last one is empty.
@@ -262,6 +271,14 @@ impl Table {
             self.add(&BATCH_NORM_INFERENCE, &name, &params(0), &inputs, &[fresh(numbers)]);
             let inputs: [&[f32]; 4] = [&x, &dy, &mean, &inv_std];
             self.add(&BATCH_NORM_BACKWARD_REDUCE, &name, &params(0), &inputs, &[fresh(c), fresh(c)]);
+            let residual = random(11, numbers);
+            for accumulate in [0, 1] {
+                let inputs: [&[f32]; 6] = [&x, &mean, &inv_std, &gamma, &beta, &residual];
+                self.add(&BATCH_NORM_RELU_FORWARD, &name, &params(accumulate), &inputs, &[fresh(numbers)]);
+            }
+            let inputs: [&[f32]; 5] = [&x, &residual, &dy, &mean, &inv_std];
+            let outputs = [fresh(numbers), fresh(c), fresh(c)];
+            self.add(&BATCH_NORM_RELU_BACKWARD_REDUCE, &name, &params(0), &inputs, &outputs);
             for accumulate in [0, 1] {
                 let inputs: [&[f32]; 7] = [&x, &dy, &mean, &inv_std, &gamma, &dgamma, &dbeta];
                 let dx = [gradient(accumulate, numbers)];

@@ -16,8 +16,34 @@ type Picked = Files[number];
 const pathOf = (file: Picked) => ('webkitRelativePath' in file && file.webkitRelativePath) || file.name;
 const sizeOf = (file: Picked) => (file instanceof Blob ? file.size : file.bytes.byteLength);
 
-async function bytesOf(file: Picked): Promise<Uint8Array> {
-  return new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file.bytes);
+/** The content of a file, unpacked if it is gzip: the engine leaves that to the browser. */
+export async function contentOf(file: Blob, name: string, problem: Problem): Promise<Uint8Array> {
+  const start = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (start[0] !== 0x1f || start[1] !== 0x8b) return new Uint8Array(await file.arrayBuffer());
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  try {
+    const reader = file.stream().pipeThrough(new DecompressionStream('gzip')).getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      parts.push(next.value);
+      size += next.value.length;
+      if (size > MOST_BYTES) break;
+    }
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    throw problem(`unpacking ${name}`, 'a sound gzip file', found, 'The file is damaged or cut off: download it again', 'format');
+  }
+  if (size > MOST_BYTES) throw tooLarge(name, size, problem);
+  const content = new Uint8Array(size);
+  parts.reduce((at, part) => (content.set(part, at), at + part.length), 0);
+  return content;
+}
+
+const blobOf = (file: Picked) => (file instanceof Blob ? file : new Blob([file.bytes]));
+
+function tooLarge(names: string, size: number, problem: Problem): SessionError {
+  const expected = `a data set of at most ${MOST_BYTES / 1e6} MB`;
+  return problem(`reading ${names}`, expected, `${Math.round(size / 1e6)} MB`, 'Pick the files of one data set, or a part of it', 'data');
 }
 
 export async function openFiles(
@@ -29,14 +55,14 @@ export async function openFiles(
   const listed = files.slice(0, 4).map((file) => file.name).join(', ') || 'no files';
   const size = files.reduce((sum, file) => sum + sizeOf(file), 0);
   if (size > MOST_BYTES) {
-    throw problem(`reading ${listed}`, `a data set of at most ${MOST_BYTES / 1e6} MB`, `${Math.round(size / 1e6)} MB`, 'Pick the files of one data set, or a part of it', 'data');
+    throw tooLarge(listed, size, problem);
   }
   const pictures = files.filter((file) => PICTURE.test(file.name));
   if (pictures.length > 0) return openPictures(engine, pictures, problem, progress);
   const bytes: Uint8Array[] = [];
   for (const file of files) {
     progress(bytes.length, files.length);
-    bytes.push(await bytesOf(file));
+    bytes.push(await contentOf(blobOf(file), file.name, problem));
   }
   progress(files.length, files.length);
   return engine.useFiles(files.map(pathOf), bytes) as DataInfo;
@@ -71,7 +97,7 @@ async function openPictures(
   const context = canvas.getContext('2d', { willReadFrequently: true })!;
   for (const [index, { file }] of placed.entries()) {
     if (index % 50 === 0) progress(index, placed.length);
-    const blob = file instanceof Blob ? file : new Blob([file.bytes]);
+    const blob = blobOf(file);
     const bitmap = await createImageBitmap(blob).catch(() => {
       throw problem(`reading ${pathOf(file)}`, 'a picture that the browser can show', `${blob.size} bytes that are none`, 'Leave it out', 'data');
     });

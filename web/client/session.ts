@@ -21,7 +21,7 @@ import type {
 } from './types.ts';
 
 /** Names of the model zoo. */
-export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16'] as const;
+export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16', 'densenet40', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'se_resnet18', 'se_resnet50', 'densenet121', 'vgg16_bn', 'mobilenet_v1', 'mobilenet_v2', 'googlenet'] as const;
 
 /** Settings with which the data that comes with the page is learnt, and clusters collapse, within a minute or two. */
 export const DEFAULTS: Settings = {
@@ -29,11 +29,12 @@ export const DEFAULTS: Settings = {
   width: 1,
   batch: 32,
   seed: 0,
-  lr: 0.03,
+  lr: 0.05,
   keep: '5/8',
   strength: 'auto',
-  collapseSteps: 600,
-  momentum: 0.9,
+  collapseSteps: 240,
+  // At 0.9 no strength makes filters identical in fewer than about 340 steps.
+  momentum: 0.8,
   weightDecay: 0.0005,
   clustering: 'kmeans',
 };

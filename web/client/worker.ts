@@ -3,7 +3,7 @@
 // in chunks, so that a request waits a fifth of a second at most.
 
 import init, { lastPanic, Session as Engine } from '../pkg/centripetal_web.js';
-import { openFiles } from './files.ts';
+import { contentOf, openFiles } from './files.ts';
 import type { DeviceChoice, DeviceInfo, Files, KernelCheck, Progress, SessionError, SessionEvents, Settings } from './types.ts';
 
 /** Milliseconds from one progress to the next. */
@@ -116,7 +116,15 @@ async function recover(error: SessionError): Promise<void> {
   emit('device', { ...device, lost: error.message });
 }
 
-const isDeviceFault = (error: SessionError) => ['device', 'device-lost', 'out-of-memory'].includes(error.kind);
+/** The fault for which the device can no longer be used, if `error` comes of one. */
+async function faultBehind(error: SessionError): Promise<SessionError | undefined> {
+  if (crashed || !['device', 'device-lost', 'out-of-memory'].includes(error.kind)) return undefined;
+  const fault = engine.fault() as SessionError | undefined;
+  if (fault) return fault;
+  // A read-back can fail a moment before the browser says that the device is lost.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  return engine.fault() as SessionError | undefined;
+}
 
 /** Begins to count rates anew. */
 function rest(): void {
@@ -166,10 +174,9 @@ async function advance(): Promise<void> {
   } catch (thrown) {
     const error = explained(thrown);
     try {
-      if (isDeviceFault(error)) {
-        await recover(error);
-        if (error.kind === 'device-lost') return;
-      }
+      const fault = await faultBehind(error);
+      if (fault) await recover(fault);
+      if (fault?.kind === 'device-lost') return;
     } catch (again) {
       emit('error', explained(again));
     }
@@ -233,7 +240,7 @@ async function fetched(name: string): Promise<Uint8Array> {
     throw fail(String(error));
   });
   if (!response.ok) throw fail(`the answer ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
+  return contentOf(await response.blob(), name, problem);
 }
 
 async function testKernels(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
@@ -340,9 +347,9 @@ async function answer({ id, method, args }: Request): Promise<void> {
       result = await call();
     } catch (thrown) {
       const error = explained(thrown);
-      if (!isDeviceFault(error) || method === 'open') throw error;
-      await recover(error);
-      if (error.kind !== 'device-lost') throw error;
+      const fault = method === 'open' ? undefined : await faultBehind(error);
+      if (fault) await recover(fault);
+      if (fault?.kind !== 'device-lost') throw error;
       // A method that failed has changed nothing.
       result = await call();
     }

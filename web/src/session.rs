@@ -5,7 +5,7 @@ use std::sync::Arc;
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
-use centripetal::device::{Device, DeviceChoice, DeviceKind};
+use centripetal::device::{Device, DeviceChoice, DeviceKind, adapters};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
@@ -19,6 +19,9 @@ use centripetal::train::{
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
+
+use std::future::Future;
+use std::pin::Pin;
 
 use crate::fault::{self, Outcome};
 use crate::js::{self, clock};
@@ -122,14 +125,31 @@ pub struct Session {
     run: Option<Run>,
 }
 
+/// A future behind a pointer. The code of one that several methods wait for would be in the module once for each of them.
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+fn evaluated<'a>(
+    device: &'a Device,
+    model: &'a Model,
+    loader: &'a Loader,
+    answers: Answers,
+) -> Waiting<'a, Evaluation> {
+    Box::pin(evaluate(device, model, loader, answers))
+}
+
+fn snapshot(trainer: &Trainer) -> Waiting<'_, Snapshot> {
+    Box::pin(trainer.snapshot())
+}
+
 async fn open_device(choice: &str) -> Result<Device> {
     match choice {
         "cpu" => Ok(Device::cpu("asked for")),
         "gpu" => Device::open(DeviceChoice::Gpu).await,
         _ => match Device::open(DeviceChoice::Gpu).await {
             Ok(device) => Ok(device),
+            Err(_) if adapters().await.is_empty() => Ok(Device::cpu("this browser offers no WebGPU adapter")),
             Err(error) if error.kind() == ErrorKind::Device => {
-                Ok(Device::cpu(&format!("no WebGPU: {error}")))
+                Ok(Device::cpu(&format!("WebGPU could not be used: {error}")))
             }
             Err(error) => Err(error),
         },
@@ -305,7 +325,7 @@ impl Session {
     /// Notes the present state as the one to go back to.
     pub async fn keep(&mut self) -> Outcome<()> {
         let run = run_of(&mut self.run, "training")?;
-        run.good = (run.trainer.snapshot().await?, run.outlook.clone());
+        run.good = (snapshot(&run.trainer).await?, run.outlook.clone());
         Ok(())
     }
 
@@ -319,7 +339,8 @@ impl Session {
     /// Goes back to the last good state on this device.
     pub async fn restore(&mut self) -> Outcome<()> {
         if let Some(run) = &mut self.run {
-            run.rebuild(&self.device).await?;
+            let rebuilt: Waiting<'_, ()> = Box::pin(run.rebuild(&self.device));
+            rebuilt.await?;
         }
         Ok(())
     }
@@ -329,6 +350,11 @@ impl Session {
         self.device = Arc::new(open_device(&choice).await?);
         self.restore().await?;
         Ok(self.device())
+    }
+
+    /// The error for which the device can no longer be used, if there is one.
+    pub fn fault(&self) -> JsValue {
+        self.device.fault().map_or(JsValue::UNDEFINED, |error| js::plain(&fault::to_json(&error)))
     }
 
     /// Destroys the device, as a driver's reset would.
@@ -343,7 +369,7 @@ impl Session {
         if run.phase != Phase::Base {
             return Err(wrong_phase("clustering the filters", "a base network", run.phase).into());
         }
-        let base = run.trainer.snapshot().await?.model;
+        let base = snapshot(&run.trainer).await?.model;
         let settings = run.settings.clone();
         let coupling = Coupling::derive(&base.graph, &[])?;
         let clusters = Clusters::find(&base, &coupling, &settings.cluster_plan()?)?;
@@ -414,11 +440,11 @@ impl Session {
         let Some(clusters) = run.kept.clusters.clone().filter(|_| run.phase == Phase::Centripetal) else {
             return Err(wrong_phase("cutting", "a network that was clustered", run.phase).into());
         };
-        let wide = run.trainer.snapshot().await?.model;
+        let wide = snapshot(&run.trainer).await?.model;
         let slim = surgery::cut(&wide, &clusters)?;
         let loader = run.data.test_loader()?;
         let base = match &run.kept.base {
-            Some(base) => evaluate(&device, base, &loader, Answers::Discard).await?.accuracy(),
+            Some(base) => evaluated(&device, base, &loader, Answers::Discard).await?.accuracy(),
             None => f64::NAN,
         };
         let stages = Stages { trained: &wide, snapped: None, slim: &slim };
@@ -474,8 +500,8 @@ impl Session {
         let selection = criteria::largest_l1(base, &coupling, clusters, Pace::Pacesetter)?;
         let cut = surgery::delete(base, &selection)?;
         let loader = run.data.test_loader()?;
-        let before = evaluate(&device, base, &loader, Answers::Keep).await?;
-        let after: Evaluation = evaluate(&device, &cut, &loader, Answers::Keep).await?;
+        let before = evaluated(&device, base, &loader, Answers::Keep).await?;
+        let after = evaluated(&device, &cut, &loader, Answers::Keep).await?;
         let compared = certificate::compare(&before, &after);
         let result = json!({
             "comparison": {
@@ -572,7 +598,7 @@ impl Session {
                     .into());
             }
         };
-        let model = if run.phase == phase { Some(run.trainer.snapshot().await?.model) } else { kept.clone() };
+        let model = if run.phase == phase { Some(snapshot(&run.trainer).await?.model) } else { kept.clone() };
         let Some(model) = model else {
             return Err(Error::new(ErrorKind::Argument, format!("saving the {which} network"))
                 .expected("one that exists")
@@ -667,7 +693,18 @@ impl Session {
         })
     }
 
-    async fn begin(
+    fn begin(
+        &self,
+        settings: Settings,
+        data: Data,
+        phase: Phase,
+        model: Model,
+        kept: Kept,
+    ) -> Waiting<'_, Run> {
+        Box::pin(self.begin_now(settings, data, phase, model, kept))
+    }
+
+    async fn begin_now(
         &self,
         settings: Settings,
         data: Data,
@@ -695,7 +732,7 @@ impl Session {
         let mut trainer = Trainer::new(Arc::clone(&self.device), model, config)?;
         // A first evaluation compiles what evaluates, and shows at once what the device cannot do.
         trainer.evaluate(&data.validation_loader()?).await?;
-        let snapshot = trainer.snapshot().await?;
+        let snapshot = snapshot(&trainer).await?;
         Ok(Run {
             settings,
             data,

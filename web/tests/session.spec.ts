@@ -342,6 +342,29 @@ test('goes on after the device is lost, and takes the CPU when it is lost again 
   expect(result.evaluation.samples).toBe(1000);
 });
 
+test('what has no room on the device is refused, and the session goes on', async ({ client }) => {
+  const result = await client.evaluate(
+    async ([settings, dataUrl]) => {
+      const session = await window.centripetal.Session.open({ device: 'gpu', dataUrl });
+      let devices = 0;
+      session.on('device', () => devices++);
+      await session.useEmbedded();
+      await session.reset(settings);
+      await session.step(2);
+      const refused = await session.reset({ ...settings, batch: 5000, width: 8 }).catch(({ kind, message }) => ({ kind, message }));
+      const { step } = await session.step(1);
+      session.close();
+      return { refused, step, devices };
+    },
+    [FIXED, DATA] as const,
+  );
+  expect(result.refused).toEqual({
+    kind: 'out-of-memory',
+    message: expect.stringMatching(/^allocating .*: expected at most 128 MB in one buffer, found \d+ MB\. Take a smaller batch/),
+  });
+  expect(result).toMatchObject({ step: 3, devices: 0 });
+});
+
 test('two sessions at once do not disturb each other', async ({ client }) => {
   const result = await client.evaluate(
     async ([settings, dataUrl]) => {
@@ -390,6 +413,10 @@ test('files that are no data set, and what else goes wrong, give a sentence and 
           { name: 'images', bytes: bytes(...header(3, 9, 28, 28), 1, 2, 3) },
           { name: 'labels', bytes: bytes(...header(1, 9), 1, 2, 3, 4, 5, 6, 7, 8, 9) },
         ]));
+      const packed = await new Response(
+        new Blob([bytes(...header(1, 9), 1, 2, 3)]).stream().pipeThrough(new CompressionStream('gzip')),
+      ).arrayBuffer();
+      await failing('gzip', () => session.useFiles([{ name: 'labels.gz', bytes: packed.slice(0, -9) }]));
       const huge = new File([new Blob(Array(1024).fill(new Blob([new Uint8Array(1 << 20)])))], 'huge.bin');
       await failing('huge', () => session.useFiles([huge]));
       await failing('picture', () => session.useFiles([new File(['no picture'], 'a/b.png'), new File(['no picture'], 'c/d.png')]));
@@ -437,6 +464,7 @@ test('files that are no data set, and what else goes wrong, give a sentence and 
     'no data': /expected images/,
     text: /^reading notes\.txt: expected the IDX files .* or CIFAR-100, found files of another kind/,
     truncated: /^reading the images of images: /,
+    gzip: /^unpacking labels\.gz: expected a sound gzip file/,
     huge: /^reading huge\.bin: expected a data set of at most 512 MB, found 1074 MB/,
     picture: /expected a picture that the browser can show/,
     model: /expected one of lenet, .*, found resnet21/,

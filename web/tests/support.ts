@@ -1,7 +1,7 @@
 // What the browser tests share: a server, a page that reports every error and every request, the native programs.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { test as base, expect, type Page } from '@playwright/test';
 import type * as Client from '../client/index.ts';
@@ -16,10 +16,11 @@ declare global {
   }
 }
 
-/** A native program of this repository; `cargo test` builds it. */
+/** A native program of this repository, the one built last; `cargo test` builds them. */
 export function native(program: string, ...args: string[]): string {
-  const built = ['release', 'debug'].map((profile) => resolve(root, 'target', profile, program));
-  const path = built.find((candidate) => existsSync(candidate));
+  const places = ['release', 'debug'].map((profile) => resolve(root, 'target', profile, program));
+  const built = places.filter((place) => existsSync(place));
+  const [path] = built.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
   if (!path) throw new Error(`${program} is not built: cargo build --workspace --examples`);
   return execFileSync(path, args, { encoding: 'utf8', env: { XDG_RUNTIME_DIR: '/tmp', ...process.env } });
 }

@@ -10,35 +10,61 @@ use pulp::{Simd, WithSimd};
 
 use super::Accumulate;
 use super::parallel::{for_each_chunk, for_each_chunk_pair};
+use super::scratch::with_floats;
 use super::tile::dispatch;
 
 /// Mean and biased variance of each channel of `x` `[N,C,HW]`.
 ///
 /// Each plane is reduced by itself, its squares about its own mean, and the planes are joined in f64
 /// (Chan, Golub and LeVeque 1979): exact enough for any offset of the data, yet memory is read once,
-/// since the second pass over a plane finds it in the cache.
+/// since the second pass over a plane finds it in the cache. Work is split by image, as in the convolution
+/// before.
 pub fn channel_moments(n: usize, c: usize, hw: usize, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
     assert_eq!(x.len(), n * c * hw, "channel_moments: length of x");
     assert!(mean.len() == c && variance.len() == c, "channel_moments: lengths of mean and variance");
-    for_each_chunk_pair(mean, 1, variance, 1, |channel, mean, variance| {
-        let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
-        for image in 0..n {
-            let plane = &x[(image * c + channel) * hw..][..hw];
-            let center = (sum(plane) / hw as f64) as f32;
-            let (distances, plane_squares) = dispatch(Squares { plane, center });
-            // The center is the mean but for rounding; these two terms take the rounding out again.
-            let rest = distances / hw as f64;
-            let plane_mean = f64::from(center) + rest;
-            let plane_squares = plane_squares - distances * rest;
-            let delta = plane_mean - average;
-            let total = count + hw as f64;
-            average += delta * hw as f64 / total;
-            squares += plane_squares + delta * delta * count * hw as f64 / total;
-            count = total;
+    // Two f64 a plane in the room of four f32.
+    with_floats(n * c * 4, |planes| {
+        for_each_chunk(planes, c * 4, |image, planes| {
+            let x = &x[image * c * hw..][..c * hw];
+            dispatch(Moments { hw, x, planes: bytemuck::cast_slice_mut(planes) });
+        });
+        let planes: &[[f64; 2]] = bytemuck::cast_slice(planes);
+        for channel in 0..c {
+            let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
+            for &[plane_mean, plane_squares] in planes.iter().skip(channel).step_by(c) {
+                let delta = plane_mean - average;
+                let total = count + hw as f64;
+                average += delta * hw as f64 / total;
+                squares += plane_squares + delta * delta * count * hw as f64 / total;
+                count = total;
+            }
+            mean[channel] = average as f32;
+            variance[channel] = (squares / count).max(0.0) as f32;
         }
-        mean[0] = average as f32;
-        variance[0] = (squares / count).max(0.0) as f32;
     });
+}
+
+/// Mean, and sum of squares about it, of each plane of an image.
+struct Moments<'a> {
+    hw: usize,
+    x: &'a [f32],
+    planes: &'a mut [[f64; 2]],
+}
+
+impl WithSimd for Moments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let count = self.hw as f64;
+        for (moments, plane) in self.planes.iter_mut().zip(self.x.chunks_exact(self.hw)) {
+            let center = (Sum { plane }.with_simd(simd) / count) as f32;
+            let (distances, squares) = Squares { plane, center }.with_simd(simd);
+            // The center is the mean but for rounding; these two terms take the rounding out again.
+            let rest = distances / count;
+            *moments = [f64::from(center) + rest, squares - distances * rest];
+        }
+    }
 }
 
 /// `y = (x - mean) * scale + shift` per channel, all `[N,C,HW]`; for batch normalisation `scale` is
@@ -49,6 +75,78 @@ pub fn normalize(c: usize, hw: usize, x: &[f32], mean: &[f32], scale: &[f32], sh
     for_each_chunk(y, c * hw, |image, y| {
         let x = &x[image * c * hw..][..y.len()];
         dispatch(Affine { hw, x, mean, scale, shift, y });
+    });
+}
+
+/// What is added before a ReLU.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// A tensor of the output's shape.
+    Added(&'a [f32]),
+}
+
+impl<'a> Residual<'a> {
+    /// The part that belongs to `range` of the output.
+    pub(super) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Residual::None => Residual::None,
+            Residual::Added(all) => Residual::Added(&all[range]),
+        }
+    }
+}
+
+/// `y = max((x - mean) * inverse_deviation * gamma + beta [+ residual], 0)`, all `[N,C,HW]`; the channel vectors
+/// in this order.
+pub fn normalize_relu(
+    c: usize,
+    hw: usize,
+    x: &[f32],
+    channels: [&[f32]; 4],
+    residual: Residual<'_>,
+    y: &mut [f32],
+) {
+    assert_eq!(x.len(), y.len(), "normalize_relu: lengths of x and y");
+    assert!(channels.iter().all(|v| v.len() == c), "normalize_relu: lengths of channel vectors");
+    for_each_chunk(y, c * hw, |image, y| {
+        let here = image * c * hw..image * c * hw + y.len();
+        let residual = residual.part(here.clone());
+        dispatch(AffineRelu { hw, x: &x[here], channels, residual, y });
+    });
+}
+
+/// `dz = dy where y > 0, else 0`, and the sums of [`backward_reduce`] over it: `tensors` is x, y, dy and `channels`
+/// mean and inverse deviation.
+///
+/// One pass, image by image: each image leaves its sums beside the others', which are then added in order.
+pub fn relu_backward_reduce(
+    [n, c, hw]: [usize; 3],
+    tensors: [&[f32]; 3],
+    [mean, inverse_deviation]: [&[f32]; 2],
+    dz: &mut [f32],
+    dgamma: &mut [f32],
+    dbeta: &mut [f32],
+) {
+    assert!(tensors.iter().all(|x| x.len() == n * c * hw), "relu_backward_reduce: lengths of x, y and dy");
+    assert!(dgamma.len() == c && dbeta.len() == c, "relu_backward_reduce: lengths of dgamma and dbeta");
+    // Two f64 a channel in the room of four f32.
+    with_floats(n * c * 4, |sums| {
+        for_each_chunk_pair(dz, c * hw, sums, 4 * c, |image, dz, sums| {
+            let [x, y, dy] = tensors.map(|x| &x[image * c * hw..][..c * hw]);
+            let sums: &mut [[f64; 2]] = bytemuck::cast_slice_mut(sums);
+            dispatch(Gated { hw, x, y, dy, mean, dz, sums });
+        });
+        let sums: &[[f64; 2]] = bytemuck::cast_slice(sums);
+        for channel in 0..c {
+            let (mut total, mut products) = (0.0, 0.0);
+            for sums in sums.iter().skip(channel).step_by(c) {
+                total += sums[0];
+                products += sums[1];
+            }
+            dbeta[channel] = total as f32;
+            dgamma[channel] = (products * f64::from(inverse_deviation[channel])) as f32;
+        }
     });
 }
 
@@ -264,6 +362,92 @@ impl WithSimd for Affine<'_> {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = (x - mean) * scale + shift;
             }
+        }
+    }
+}
+
+struct AffineRelu<'a> {
+    hw: usize,
+    x: &'a [f32],
+    channels: [&'a [f32]; 4],
+    residual: Residual<'a>,
+    y: &'a mut [f32],
+}
+
+impl WithSimd for AffineRelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let [mean, inverse_deviation, gamma, beta] = self.channels;
+        let planes = self.x.chunks_exact(self.hw).zip(self.y.chunks_exact_mut(self.hw));
+        for (channel, (x, y)) in planes.enumerate() {
+            let (mean, shift) = (mean[channel], beta[channel]);
+            let scale = inverse_deviation[channel] * gamma[channel];
+            // A NaN must come through to be found.
+            match self.residual {
+                Residual::None => {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        let sum = (x - mean) * scale + shift;
+                        *y = if sum < 0.0 { 0.0 } else { sum };
+                    }
+                }
+                Residual::Added(residual) => {
+                    let residual = &residual[channel * self.hw..][..self.hw];
+                    for (y, (&x, &residual)) in y.iter_mut().zip(x.iter().zip(residual)) {
+                        let sum = (x - mean) * scale + shift + residual;
+                        *y = if sum < 0.0 { 0.0 } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One image of [`relu_backward_reduce`].
+struct Gated<'a> {
+    hw: usize,
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    dz: &'a mut [f32],
+    sums: &'a mut [[f64; 2]],
+}
+
+impl WithSimd for Gated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let zero = simd.splat_f32s(0.0);
+        for (channel, (sums, dz)) in self.sums.iter_mut().zip(self.dz.chunks_exact_mut(self.hw)).enumerate() {
+            let plane = channel * self.hw..(channel + 1) * self.hw;
+            let (x, x_rest) = S::as_simd_f32s(&self.x[plane.clone()]);
+            let (y, y_rest) = S::as_simd_f32s(&self.y[plane.clone()]);
+            let (dy, dy_rest) = S::as_simd_f32s(&self.dy[plane]);
+            let (dz, dz_rest) = S::as_mut_simd_f32s(dz);
+            let (mut total, mut product) = (0.0, 0.0);
+            for ((dz, &x), (&y, &dy)) in dz_rest.iter_mut().zip(x_rest).zip(y_rest.iter().zip(dy_rest)) {
+                *dz = if y > 0.0 { dy } else { 0.0 };
+                total += f64::from(*dz);
+                product += f64::from(*dz * (x - self.mean[channel]));
+            }
+            let center = simd.splat_f32s(self.mean[channel]);
+            let blocks = x.chunks(BLOCK).zip(y.chunks(BLOCK)).zip(dy.chunks(BLOCK)).zip(dz.chunks_mut(BLOCK));
+            for (((x, y), dy), dz) in blocks {
+                let mut totals = [zero; SUMS];
+                let mut products = [zero; SUMS];
+                for (i, (((&x, &y), &dy), dz)) in x.iter().zip(y).zip(dy).zip(dz).enumerate() {
+                    *dz = simd.select_f32s(simd.less_than_f32s(zero, y), dy, zero);
+                    totals[i % SUMS] = simd.add_f32s(totals[i % SUMS], *dz);
+                    products[i % SUMS] =
+                        simd.mul_add_e_f32s(*dz, simd.sub_f32s(x, center), products[i % SUMS]);
+                }
+                total += f64::from(join(simd, totals));
+                product += f64::from(join(simd, products));
+            }
+            *sums = [total, product];
         }
     }
 }

@@ -9,10 +9,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::Accumulate;
+use super::batch_norm::Residual;
 use super::geometry::{ConvShape, Padded, Tables, Vector, class_shift, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{COLUMNS, block_rows, blocks, dispatch, lanes, weigh};
+use super::tile::{COLUMNS, WIDE_COLUMNS, block_rows, blocks, dispatch, is_wide, lanes, load, weigh};
 
 /// Taps that one pass over the pixels takes: their weights (16 KiB) stay in the first-level cache.
 const TAP_CHUNK: usize = 1024;
@@ -35,6 +36,103 @@ const CACHED_WEIGHTS: usize = 1 << 16;
 
 /// Forward pass: `y` `[N,K,P,Q]` from `x` `[N,C,H,W]`, `weight` `[K,C/groups,R,S]` and `bias` `[K]`.
 pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward(shape, x, weight, bias.map_or(After::Nothing, After::Bias), y);
+}
+
+/// What follows a convolution in evaluation: batch normalisation by running statistics, a residual, ReLU. All
+/// vectors `[K]`, the residual as the output.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a> {
+    /// Scale.
+    pub gamma: &'a [f32],
+    /// Shift.
+    pub beta: &'a [f32],
+    /// Running mean.
+    pub mean: &'a [f32],
+    /// Running variance.
+    pub variance: &'a [f32],
+    /// Added to the variance.
+    pub eps: f32,
+    /// What is added to the normalised output.
+    pub residual: Residual<'a>,
+    /// Whether ReLU comes last.
+    pub relu: bool,
+}
+
+/// Forward pass without bias, and what follows while the sums are at hand.
+pub fn conv2d_finished(shape: &ConvShape, x: &[f32], weight: &[f32], finish: Finish<'_>, y: &mut [f32]) {
+    let Finish { gamma, beta, mean, variance, .. } = finish;
+    assert!(
+        [gamma, beta, mean, variance].iter().all(|v| v.len() == shape.k),
+        "vectors of {} filters",
+        shape.k
+    );
+    with_floats(2 * shape.k, |channels| {
+        let (scales, shifts) = channels.split_at_mut(shape.k);
+        for k in 0..shape.k {
+            scales[k] = gamma[k] / (variance[k] + finish.eps).sqrt();
+            shifts[k] = beta[k] - mean[k] * scales[k];
+        }
+        let after = After::Affine { scales, shifts, residual: finish.residual, relu: finish.relu };
+        forward(shape, x, weight, after, y);
+    });
+}
+
+/// What is done to the sums of a filter before they are stored.
+#[derive(Clone, Copy)]
+enum After<'a> {
+    Nothing,
+    Bias(&'a [f32]),
+    /// `sum * scale + shift [+ residual]`, with ReLU or without; the residual has the places of the output.
+    Affine {
+        scales: &'a [f32],
+        shifts: &'a [f32],
+        residual: Residual<'a>,
+        relu: bool,
+    },
+}
+
+impl After<'_> {
+    /// The same for the `channels` and the `output` range of a task.
+    fn part(self, channels: Range<usize>, output: Range<usize>) -> Self {
+        match self {
+            After::Nothing => After::Nothing,
+            After::Bias(bias) => After::Bias(&bias[channels]),
+            After::Affine { scales, shifts, residual, relu } => After::Affine {
+                scales: &scales[channels.clone()],
+                shifts: &shifts[channels],
+                residual: residual.part(output),
+                relu,
+            },
+        }
+    }
+}
+
+/// [`After`] of one filter, without the residual.
+struct Last {
+    scale: f32,
+    shift: f32,
+    relu: bool,
+}
+
+impl Last {
+    const NOTHING: Last = Last { scale: 1.0, shift: 0.0, relu: false };
+}
+
+impl After<'_> {
+    #[inline(always)]
+    fn of(&self, filter: usize) -> Last {
+        match *self {
+            After::Nothing => Last::NOTHING,
+            After::Bias(bias) => Last { shift: bias[filter], ..Last::NOTHING },
+            After::Affine { scales, shifts, relu, .. } => {
+                Last { scale: scales[filter], shift: shifts[filter], relu }
+            }
+        }
+    }
+}
+
+fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
     let padded = Padded::forward(shape);
     let (channels, taps) = (shape.group_channels(), shape.taps());
@@ -47,7 +145,7 @@ pub fn conv2d_forward(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option
         output_stride: [1, 1],
         groups: shape.groups,
         padded: &padded,
-        bias,
+        after,
     };
     with_tables(1, |tables| {
         tables[0].taps.clear();
@@ -101,7 +199,7 @@ pub fn conv2d_input_gradient(
         output_stride: shape.stride,
         groups: shape.groups,
         padded: &padded,
-        bias: None,
+        after: After::Nothing,
     };
     with_tables(shape.stride[0] * shape.stride[1], |tables| {
         for (index, tables) in tables.iter_mut().enumerate() {
@@ -157,7 +255,7 @@ struct Convolution<'a> {
     output_stride: [usize; 2],
     groups: usize,
     padded: &'a Padded,
-    bias: Option<&'a [f32]>,
+    after: After<'a>,
 }
 
 /// What one task computes.
@@ -261,7 +359,7 @@ impl Convolution<'_> {
             for index in 0..channels.div_ceil(unit) {
                 let group = if self.groups == 1 { 0 } else { first_unit + index };
                 if self.groups > 1 || index == 0 {
-                    for (i, copy) in copy.chunks_exact_mut(source).enumerate() {
+                    for (i, copy) in copy.chunks_exact_mut(source).take(images).enumerate() {
                         let from = ((first_image + i) * self.groups + group) * input;
                         self.padded.fill(&self.input[from..from + input], copy);
                     }
@@ -269,6 +367,9 @@ impl Convolution<'_> {
                 let first = (first_unit + index) * unit;
                 let count = unit.min(channels - index * unit);
                 let packed = &packed[(first_unit + index) * block_rows(unit) * taps..];
+                let start = (first_image * self.output_channels + first) * area;
+                let output = &mut output[index * unit * area..];
+                let after = self.after.part(first..first + count, start..start + output.len());
                 let weigh = |class: usize, before, output: &mut [f32], area, accumulate| {
                     dispatch(Weighing {
                         source: copy,
@@ -279,11 +380,10 @@ impl Convolution<'_> {
                         output,
                         area,
                         filters: count,
-                        bias: self.bias.map(|bias| &bias[first..first + count]),
+                        after,
                         accumulate,
                     })
                 };
-                let output = &mut output[index * unit * area..];
                 if self.output_stride == [1, 1] {
                     weigh(0, 0, output, area, accumulate);
                     continue;
@@ -396,7 +496,7 @@ struct Weighing<'a> {
     output: &'a mut [f32],
     area: usize,
     filters: usize,
-    bias: Option<&'a [f32]>,
+    after: After<'a>,
     accumulate: Accumulate,
 }
 
@@ -408,7 +508,7 @@ impl WithSimd for Weighing<'_> {
         let taps = self.tables.taps.len();
         let span = self.tables.span(S::F32_LANES);
         // A stretch of vectors touches about as many lines of the copy as it has pixels, in every channel.
-        let near = (NEAR_FLOATS / (self.channels * S::F32_LANES)).max(12).next_multiple_of(COLUMNS);
+        let near = (NEAR_FLOATS / (self.channels * S::F32_LANES)).max(12).next_multiple_of(WIDE_COLUMNS);
         for vectors in self.vectors.chunks(near) {
             for from in (0..taps).step_by(TAP_CHUNK) {
                 let now = from..taps.min(from + TAP_CHUNK);
@@ -438,16 +538,26 @@ impl Weighing<'_> {
     ) {
         let weights = weights.as_chunks::<M>().0;
         let taps = &self.tables.taps[now.clone()];
-        let fresh = now.start == 0;
-        let (tiles, rest) = vectors.as_chunks::<COLUMNS>();
+        let ends = [now.start == 0, now.end == self.tables.taps.len()];
+        let mut rest = vectors;
+        if is_wide(S::F32_LANES) {
+            let tiles;
+            (tiles, rest) = rest.as_chunks::<WIDE_COLUMNS>();
+            for vectors in tiles {
+                let starts = vectors.map(|vector| vector.start as usize);
+                let sums = weigh::<S, M, WIDE_COLUMNS>(simd, weights, taps, span, self.source, starts);
+                self.store(simd, first, ends, vectors, sums);
+            }
+        }
+        let (tiles, rest) = rest.as_chunks::<COLUMNS>();
         for vectors in tiles {
             let starts = vectors.map(|vector| vector.start as usize);
             let sums = weigh::<S, M, COLUMNS>(simd, weights, taps, span, self.source, starts);
-            self.store(simd, first, fresh, vectors, sums);
+            self.store(simd, first, ends, vectors, sums);
         }
         for vector in rest {
             let sums = weigh::<S, M, 1>(simd, weights, taps, span, self.source, [vector.start as usize]);
-            self.store(simd, first, fresh, &[*vector], sums);
+            self.store(simd, first, ends, &[*vector], sums);
         }
     }
 
@@ -456,31 +566,48 @@ impl Weighing<'_> {
         &mut self,
         simd: S,
         first: usize,
-        fresh: bool,
+        [fresh, complete]: [bool; 2],
         vectors: &[Vector; N],
         sums: [[S::f32s; N]; M],
     ) {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         for (filter, sums) in (first..self.filters).zip(sums) {
-            let bias = match self.bias {
-                Some(bias) if fresh => bias[filter],
-                _ => 0.0,
+            let last = if complete { self.after.of(filter) } else { Last::NOTHING };
+            let residual = match self.after {
+                After::Affine { residual: Residual::Added(residual), .. } if complete => {
+                    Some(&residual[filter * self.area..])
+                }
+                _ => None,
             };
             let plane = &mut self.output[filter * self.area..];
+            let [scale, shift, zero] = [last.scale, last.shift, 0.0].map(|x| simd.splat_f32s(x));
             for (vector, sum) in vectors.iter().zip(sums) {
-                let sum = simd.add_f32s(sum, simd.splat_f32s(bias));
+                let place = vector.target as usize;
                 if vector.is_whole() {
-                    let target = &mut plane[vector.target as usize..][..S::F32_LANES];
-                    let target = &mut S::as_mut_simd_f32s(target).0[0];
-                    *target = if overwrite { sum } else { simd.add_f32s(sum, *target) };
+                    let target = &mut S::as_mut_simd_f32s(&mut plane[place..][..S::F32_LANES]).0[0];
+                    let sum = if overwrite { sum } else { simd.add_f32s(sum, *target) };
+                    let mut sum = simd.mul_add_e_f32s(sum, scale, shift);
+                    if let Some(residual) = residual {
+                        sum = simd.add_f32s(sum, load::<S>(residual, place));
+                    }
+                    if last.relu {
+                        sum = simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
+                    }
+                    *target = sum;
                     continue;
                 }
                 let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
                 for piece in self.tables.pieces(vector) {
                     let lanes = &lanes[piece.lane as usize..][..piece.len as usize];
-                    let target = &mut plane[piece.target as usize..][..piece.len as usize];
-                    for (target, lane) in target.iter_mut().zip(lanes) {
-                        *target = if overwrite { *lane } else { *target + lane };
+                    let place = piece.target as usize;
+                    for (i, lane) in lanes.iter().enumerate() {
+                        let target = &mut plane[place + i];
+                        let sum = if overwrite { *lane } else { *target + lane };
+                        let mut sum = sum * last.scale + last.shift;
+                        if let Some(residual) = residual {
+                            sum += residual[place + i];
+                        }
+                        *target = if last.relu && sum < 0.0 { 0.0 } else { sum };
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! Convolution's gradients with respect to weight and bias.
 //!
 //! `dweight[k,c,r,s] = sum over n,p,q of dy[n,k,p,q] * x[n,c, p*stride-padding+r*dilation, ...]`: for each
-//! pair of filter and tap a dot product over all pixels of the batch. Tasks own pairs, never images, so that
-//! no partial sums need to be joined: each walks all images in order. `x` is copied with its border as in the
+//! pair of filter and tap a dot product over all pixels of the batch. The images fall into parts, as many as the shape
+//! says, whose sums are joined in order; where there is but one part, tasks own pairs and walk all images in order. `x` is copied with its border as in the
 //! forward pass; `dy` is read as it lies, or, where rows do not fill whole vectors, from a copy in which the
 //! lanes between them are zero.
 
@@ -13,13 +13,14 @@ use pulp::{Simd, WithSimd};
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, lanes, load, next_taps};
+use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, is_wide, lanes, load, next_taps};
 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
-const COPY_FLOATS: usize = 1 << 20;
+const COPY_FLOATS: usize = 1 << 18;
 
-/// Floats of `dy` that a task walks before it goes to the next taps: 16 KiB for [`ROWS`] filters.
-const ROW_FLOATS: usize = 1 << 10;
+/// Vectors of `dy` that a task walks before it goes to the next taps: as many terms a lane sums before its sum joins
+/// the others. With AVX-512 64 KiB for [`ROWS`] filters, which stream through the first-level cache.
+const ROW_VECTORS: usize = 256;
 
 /// Weight gradient: `dweight` `[K,C/groups,R,S]`, overwritten, from `x` `[N,C,H,W]` and `dy` `[N,K,P,Q]`.
 pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
@@ -30,9 +31,16 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     }
     let padded = Padded::forward(shape);
     let lanes = lanes();
+    let parts = parts(shape);
+    let per_part = shape.n.div_ceil(parts);
     with_tables(1, |tables| {
         let tables = &mut tables[0];
-        let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, shape.n);
+        tables.cover([shape.p, shape.q], padded.pitch(), lanes);
+        let near = (ROW_VECTORS / tables.per_image).clamp(1, per_part);
+        // A part holds no more than what a task walks anyway.
+        let most = if parts > 1 { near } else { shape.n };
+        let batch = (COPY_FLOATS / (shape.c * padded.channel)).clamp(1, most);
+        let near = near.min(batch);
         tables.taps.clear();
         for c in 0..shape.group_channels() {
             for r in 0..shape.r {
@@ -41,59 +49,111 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
                 }
             }
         }
-        tables.cover([shape.p, shape.q], padded.pitch(), lanes);
-        let near = (ROW_FLOATS / (tables.per_image * lanes)).clamp(1, batch);
         tables.repeat(near, padded.channel, 0);
-        let tables = &*tables;
-        let pairs = Pairs::new(shape, batch, tables.per_image * lanes);
+        let pairs = Pairs::new(shape, batch, tables.per_image * lanes, parts);
+        let gradient = Gradient { shape, padded: &padded, tables, pairs: &pairs, x, dy, spread: parts == 1 };
+        let floats = pairs.tasks() * pairs.sums();
+        with_floats(parts * floats, |sums| {
+            for_each_chunk(sums, floats, |part, sums| {
+                gradient.run(part * per_part..shape.n.min((part + 1) * per_part), sums);
+            });
+            let (sums, others) = sums.split_at_mut(floats);
+            for other in others.chunks_exact(floats) {
+                sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
+            }
+            pairs.unpack(sums, dweight);
+        });
+    });
+}
+
+/// Into how many parts the images fall, each with sums of its own: a constant of the shape, not of the threads. A part
+/// keeps its images in the cache of its core. Where weights are many, or images too few or too small for sums worth
+/// starting, there is one part, and all threads work on the same images.
+fn parts(shape: &ConvShape) -> usize {
+    const MOST: usize = 16;
+    const MOST_SUMS: usize = 1 << 20;
+    const LEAST_PIXELS: usize = 512;
+    let images = shape.n.div_ceil(MOST);
+    if shape.n < MOST
+        || images * shape.p * shape.q < LEAST_PIXELS
+        || shape.k * shape.taps() * MOST > MOST_SUMS
+    {
+        return 1;
+    }
+    // Without empty parts.
+    shape.n.div_ceil(images)
+}
+
+/// The weight gradient of some images.
+struct Gradient<'a> {
+    shape: &'a ConvShape,
+    padded: &'a Padded,
+    tables: &'a Tables,
+    pairs: &'a Pairs,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// Whether it spreads its own work over the threads.
+    spread: bool,
+}
+
+impl Gradient<'_> {
+    fn each(&self, data: &mut [f32], chunk: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        if self.spread {
+            for_each_chunk(data, chunk, work);
+        } else {
+            data.chunks_mut(chunk).enumerate().for_each(|(index, chunk)| work(index, chunk));
+        }
+    }
+
+    /// The sums over `images`, written to `sums`.
+    fn run(&self, images: Range<usize>, sums: &mut [f32]) {
+        let Gradient { shape, padded, tables, pairs, .. } = *self;
+        let batch = pairs.batch;
         let floats = shape.c * batch * padded.channel;
-        with_floats(floats + lanes, |copy| {
+        sums.fill(0.0);
+        with_floats(floats + lanes(), |copy| {
             // Zero lanes of `dy` meet what follows the last plane, so it has to be finite.
             copy[floats..].fill(0.0);
             with_floats(shape.groups * pairs.blocks * pairs.block(), |rows| {
-                with_floats(pairs.tasks() * pairs.sums(), |sums| {
-                    sums.fill(0.0);
-                    for first in (0..shape.n).step_by(batch) {
-                        let images = batch.min(shape.n - first);
-                        for_each_chunk(&mut copy[..floats], padded.channel, |index, copy| {
-                            let (c, image) = (index / batch, index % batch);
-                            if image < images {
-                                let plane = (first + image) * shape.c + c;
-                                let area = shape.h * shape.w;
-                                padded.fill(&x[plane * area..][..area], copy);
-                            }
+                for first in images.clone().step_by(batch) {
+                    let images = batch.min(images.end - first);
+                    self.each(&mut copy[..floats], padded.channel, |index, copy| {
+                        let (c, image) = (index / batch, index % batch);
+                        if image < images {
+                            let plane = (first + image) * shape.c + c;
+                            let area = shape.h * shape.w;
+                            padded.fill(&self.x[plane * area..][..area], copy);
+                        }
+                    });
+                    self.each(rows, pairs.image, |index, rows| {
+                        let (block, image) = (index / batch, index % batch);
+                        if image < images {
+                            let area = shape.p * shape.q;
+                            let from = (first + image) * shape.k * area;
+                            let filters = pairs.filters(block);
+                            let dy = &self.dy[from + filters.start * area..from + filters.end * area];
+                            dispatch(Interleave { tables, dy, area, rows });
+                        }
+                    });
+                    let (copy, rows) = (&*copy, &*rows);
+                    self.each(sums, pairs.sums(), |task, sums| {
+                        let (group, block, part) = pairs.locate(task);
+                        let taps = &tables.taps[part * pairs.columns..];
+                        dispatch(Correlation {
+                            source: &copy[group * shape.group_channels() * batch * padded.channel..],
+                            channel: padded.channel,
+                            images,
+                            taps: &taps[..pairs.columns.min(taps.len())],
+                            tables,
+                            rows: &rows[(group * pairs.blocks + block) * pairs.block()..],
+                            sums,
+                            columns: pairs.columns,
                         });
-                        for_each_chunk(rows, pairs.image, |index, rows| {
-                            let (block, image) = (index / batch, index % batch);
-                            if image < images {
-                                let area = shape.p * shape.q;
-                                let from = (first + image) * shape.k * area;
-                                let filters = pairs.filters(block);
-                                let dy = &dy[from + filters.start * area..from + filters.end * area];
-                                dispatch(Interleave { tables, dy, area, rows });
-                            }
-                        });
-                        let (copy, rows) = (&*copy, &*rows);
-                        for_each_chunk(sums, pairs.sums(), |task, sums| {
-                            let (group, block, part) = pairs.locate(task);
-                            let taps = &tables.taps[part * pairs.columns..];
-                            dispatch(Correlation {
-                                source: &copy[group * shape.group_channels() * batch * padded.channel..],
-                                channel: padded.channel,
-                                images,
-                                taps: &taps[..pairs.columns.min(taps.len())],
-                                tables,
-                                rows: &rows[(group * pairs.blocks + block) * pairs.block()..],
-                                sums,
-                                columns: pairs.columns,
-                            });
-                        });
-                    }
-                    pairs.unpack(sums, dweight);
-                });
+                    });
+                }
             });
         });
-    });
+    }
 }
 
 /// Bias gradient: `dbias` `[K]` is the sum of `dy` `[N,K,P,Q]` over all but K.
@@ -163,12 +223,12 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn new(shape: &ConvShape, batch: usize, row: usize) -> Self {
+    fn new(shape: &ConvShape, batch: usize, row: usize, image_parts: usize) -> Self {
         let (group_filters, taps) = (shape.group_filters(), shape.taps());
         let blocks = group_filters.div_ceil(ROWS);
         // Several tasks a thread, so that none waits long for the last one. Multiples of 9 keep the tiles
         // of a 3x3 filter whole.
-        let parts = (4 * threads()).div_ceil(blocks * shape.groups);
+        let parts = if image_parts > 1 { 1 } else { (4 * threads()).div_ceil(blocks * shape.groups) };
         let columns = taps.div_ceil(parts).next_multiple_of(9).min(taps);
         Pairs { groups: shape.groups, group_filters, blocks, taps, columns, batch, image: ROWS * row }
     }
@@ -246,8 +306,14 @@ impl WithSimd for Correlation<'_> {
             let mut column = 0;
             while column < self.taps.len() {
                 let taps = &self.taps[column..];
-                let width = next_taps(taps.len());
+                let width = next_taps(taps.len(), S::F32_LANES);
                 match taps[..width] {
+                    [a, b, c, d, e, f] if is_wide(S::F32_LANES) => {
+                        self.pass(simd, images.clone(), column, [a, b, c, d, e, f]);
+                    }
+                    [a, b, c, d] if is_wide(S::F32_LANES) => {
+                        self.pass(simd, images.clone(), column, [a, b, c, d]);
+                    }
                     [a, b, c] => self.pass(simd, images.clone(), column, [a, b, c]),
                     [a, b] => self.pass(simd, images.clone(), column, [a, b]),
                     [a] => self.pass(simd, images.clone(), column, [a]),

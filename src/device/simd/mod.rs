@@ -41,12 +41,29 @@ mod parallel;
 mod scratch;
 mod tile;
 
-pub use batch_norm::{BatchNormGradient, backward_elementwise, backward_reduce, channel_moments, normalize};
-pub use conv::{conv2d_forward, conv2d_input_gradient};
+pub use batch_norm::{
+    BatchNormGradient, Residual, backward_elementwise, backward_reduce, channel_moments, normalize,
+    normalize_relu, relu_backward_reduce,
+};
+pub use conv::{Finish, conv2d_finished, conv2d_forward, conv2d_input_gradient};
 pub use conv_weight::{conv2d_bias_gradient, conv2d_weight_gradient};
 pub use elementwise::{add, relu, relu_gradient};
 pub use geometry::ConvShape;
 pub use matmul::{linear_forward, linear_input_gradient, linear_weight_gradient};
+pub use parallel::{for_each_chunk as for_each_part, for_each_chunk_pair, in_pool};
+
+/// Numbers of one task of an elementwise kernel: 64 KiB of each operand.
+pub const PART: usize = 1 << 14;
+
+/// [`for_each_chunk_pair`] over pieces of one length.
+pub fn for_each_part_of_two<T: Send>(
+    data: &mut [T],
+    other: &mut [T],
+    part: usize,
+    work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    for_each_chunk_pair(data, part, other, part, work);
+}
 
 /// What a gradient kernel does with what its output already holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

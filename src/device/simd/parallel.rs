@@ -11,10 +11,22 @@ pub(super) fn threads() -> usize {
     return 1;
 }
 
+/// Runs `work`, a sequence of loops, on one of the threads that share them.
+///
+/// A loop begun from outside wakes a thread and waits for it, every time. Begun by one of them, it also falls to
+/// the threads in the same way each time, so that what one kernel wrote the next finds in its core's cache.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "native")]
+    if threads() > 1 {
+        return rayon::scope(|_| work());
+    }
+    work()
+}
+
 /// Calls `work(index, chunk)` for every `chunk`-long piece of `data`, the last one possibly shorter.
 ///
 /// `chunk` must follow from the shapes or only decide who computes what, never how a sum is ordered.
-pub(super) fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);
     #[cfg(feature = "native")]
     if data.len() > chunk && threads() > 1 {
@@ -25,7 +37,7 @@ pub(super) fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: impl F
 }
 
 /// As [`for_each_chunk`] over two slices cut alike into pieces of `chunk` and `other_chunk`.
-pub(super) fn for_each_chunk_pair<T: Send>(
+pub fn for_each_chunk_pair<T: Send>(
     data: &mut [T],
     chunk: usize,
     other: &mut [T],
