@@ -1,5 +1,7 @@
 //! The commands, and what several of them need.
 
+mod baseline;
+mod compare;
 mod demo;
 mod devices;
 mod eval;
@@ -8,6 +10,8 @@ mod import;
 mod info;
 mod prune;
 mod report;
+mod squeeze;
+mod steps;
 mod train;
 
 use std::path::Path;
@@ -54,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
         Some(Command::Demo(args)) => demo::run(&scene, &args),
         Some(Command::Train(args)) => train::run(&scene, &args),
         Some(Command::Prune(args)) => prune::run(&scene, &args),
+        Some(Command::Compare(args)) => compare::run(&scene, &args),
         Some(Command::Eval(args)) => eval::run(&scene, &args).map(Outcome::Done),
         Some(Command::Info(args)) => info::run(&scene, &args).map(Outcome::Done),
         Some(Command::Import(args)) => import::run(&scene, &args).map(Outcome::Done),
