@@ -200,6 +200,7 @@ impl Step {
             },
             sgd: SgdConfig::default(),
             centripetal,
+            sparsity: None,
         };
         let mut rng = Rng::stream(1, &[2]);
         Step {

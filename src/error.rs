@@ -1,12 +1,14 @@
 //! The one error type: what was being done, what was expected, what was found, what to do next.
 
+use serde::Serialize;
 use std::fmt;
 
 /// Result of everything in this crate that a user's file, machine or flag can make fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What sort of thing went wrong; callers branch on this, people read [`Error`]'s text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A data set or image could not be used.
@@ -19,6 +21,10 @@ pub enum ErrorKind {
     Checkpoint,
     /// No usable device, or the device failed.
     Device,
+    /// There is no room for it: smaller batches may do.
+    OutOfMemory,
+    /// The device is gone (a driver's reset, a browser's decision): another one can be opened.
+    DeviceLost,
     /// NaN or infinity where a finite number is needed.
     Numeric,
     /// An argument is outside what it can mean.
@@ -28,7 +34,7 @@ pub enum ErrorKind {
 }
 
 /// An error a user can act on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Error {
     kind: ErrorKind,
     doing: String,

@@ -19,7 +19,7 @@ mod cases;
 pub use cases::cases;
 
 use crate::device::{Access, Args, Device, DeviceKind, Dispatch, Kernel, MAX_BINDINGS, PendingRead};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ops::KERNELS;
 use serde::Serialize;
 use std::ops::Range;
@@ -105,11 +105,28 @@ pub struct KernelCheck {
 /// # Errors
 /// [`crate::ErrorKind::Device`] when the device fails or refuses a shader.
 pub async fn run(device: &Device) -> Result<Vec<KernelCheck>> {
+    check_all(device, KERNELS).await
+}
+
+/// As [`run`], for the kernel called `name` alone: for those who show the results as they come.
+///
+/// # Errors
+/// As [`run`], and [`crate::ErrorKind::Argument`] for a name that no kernel has.
+pub async fn run_kernel(device: &Device, name: &str) -> Result<Vec<KernelCheck>> {
+    match KERNELS.iter().find(|kernel| kernel.name == name) {
+        Some(kernel) => check_all(device, &[kernel]).await,
+        None => {
+            Err(Error::new(ErrorKind::Argument, "testing a kernel").expected("the name of one").found(name))
+        }
+    }
+}
+
+async fn check_all(device: &Device, kernels: &[&'static Kernel]) -> Result<Vec<KernelCheck>> {
     let all = cases();
     let on_cpu = device.info().kind == DeviceKind::Cpu;
     let mut started = Vec::new();
     // All is under way before the first wait: a read-back can cost a tenth of a second in a browser.
-    for kernel in KERNELS {
+    for kernel in kernels {
         let of_kernel = all.iter().filter(|case| std::ptr::eq(case.kernel, *kernel));
         let cases: Vec<&Case> = of_kernel.filter(|case| !on_cpu || case.scope == Scope::Everywhere).collect();
         let implementations: Vec<&'static str> = match (on_cpu, kernel.fast) {

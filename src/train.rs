@@ -5,11 +5,13 @@ use crate::device::{CommandList, Device, PendingRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Model, Tensors};
 use crate::optim::csgd::{self, DeviationMeter, Table};
-use crate::optim::{Schedule, SgdConfig, sgd};
+use crate::optim::norms::{NormMeter, Norms};
+use crate::optim::{Schedule, SgdConfig, Sparsity, sgd, sparsity};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What C-SGD adds to SGD.
@@ -32,6 +34,9 @@ pub struct TrainConfig {
     pub sgd: SgdConfig,
     /// Clusters and strength for C-SGD; `None` is plain SGD.
     pub centripetal: Option<Centripetal>,
+    /// A penalty that makes filters or gammas small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Sparsity>,
 }
 
 /// A network being trained on a device.
@@ -44,9 +49,24 @@ pub struct Trainer {
     plan: Plan,
     update: CommandList,
     table: Option<Table>,
+    /// Rows under a penalty.
+    penalised: usize,
     meter: Option<(DeviationMeter, CommandList)>,
+    norms: NormMeter,
     evaluation: Option<Plan>,
+    answering: Option<Plan>,
     step: u64,
+}
+
+/// A training run at one moment: what [`Trainer::new`] and [`Trainer::resume`] need to go on from there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Graph, parameters and running statistics.
+    pub model: Model,
+    /// Momentum by parameter name.
+    pub momentum: Tensors,
+    /// Steps done.
+    pub step: u64,
 }
 
 impl Trainer {
@@ -73,8 +93,36 @@ impl Trainer {
                 csgd::dispatch(&device, &config.sgd, centripetal.strength, clusters, &arenas)?
             }
         };
-        let update = device.record(vec![update])?;
-        Ok(Trainer { device, model, config, arenas, plan, update, table, meter, evaluation: None, step: 0 })
+        let mut update = vec![update];
+        let mut penalised = 0;
+        if let Some(sparsity) = &config.sparsity {
+            if !(sparsity.strength.is_finite() && sparsity.strength >= 0.0) {
+                return Err(Error::new(ErrorKind::Argument, "setting the strength of a penalty")
+                    .expected("a number of at least 0")
+                    .found(sparsity.strength));
+            }
+            if let Some((dispatch, rows)) = sparsity::dispatch(&device, sparsity, &model.graph, &arenas)? {
+                update.push(dispatch);
+                penalised = rows;
+            }
+        }
+        let update = device.record(update)?;
+        let norms = NormMeter::new(&device, &arenas)?;
+        Ok(Trainer {
+            device,
+            model,
+            config,
+            arenas,
+            plan,
+            update,
+            table,
+            penalised,
+            meter,
+            norms,
+            evaluation: None,
+            answering: None,
+            step: 0,
+        })
     }
 
     /// Goes on from a checkpoint's momentum and step; the model given to [`Trainer::new`] is its model.
@@ -85,6 +133,32 @@ impl Trainer {
         self.arenas.upload_momentum(&self.device, momentum)?;
         self.step = step;
         self.reset_metrics();
+        Ok(())
+    }
+
+    /// Replaces the learning rate from the next step on; steps go on being counted from the start of the run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for an impossible schedule; the old one then stays.
+    pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
+        schedule.validate()?;
+        self.config.schedule = schedule;
+        Ok(())
+    }
+
+    /// Replaces the centripetal strength from the next step on; nothing without clusters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for a strength that is not finite or below 0.
+    pub fn set_strength(&mut self, strength: f64) -> Result<()> {
+        if !(strength.is_finite() && strength >= 0.0) {
+            return Err(Error::new(ErrorKind::Argument, "setting the centripetal strength")
+                .expected("a number of at least 0")
+                .found(strength));
+        }
+        if let Some(centripetal) = &mut self.config.centripetal {
+            centripetal.strength = strength;
+        }
         Ok(())
     }
 
@@ -99,6 +173,9 @@ impl Trainer {
             _ => {
                 self.device.set_params(&mut self.update, 0, &sgd::params(&self.config.sgd, &self.arenas, lr))
             }
+        }
+        if let Some(sparsity) = self.config.sparsity.as_ref().filter(|_| self.penalised > 0) {
+            self.device.set_params(&mut self.update, 1, &sparsity::params(sparsity, self.penalised, lr));
         }
         self.plan.load(&self.device, &batch.images, &batch.labels);
         self.device.run(&[self.plan.commands(), &self.update]);
@@ -121,6 +198,61 @@ impl Trainer {
         Ok(Arenas::parse_metrics(&pending.wait().await?))
     }
 
+    /// [`Trainer::metrics`] and [`Trainer::deviation`] with a single wait: a read-back can cost a tenth of a second in a
+    /// browser.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn look(&mut self) -> Result<(Metrics, Vec<(String, f64)>)> {
+        let metrics = self.take_metrics();
+        let deviation = self.meter.as_ref().map(|(meter, commands)| {
+            self.device.run(&[commands]);
+            (meter, meter.read_later(&self.device))
+        });
+        let metrics = Arenas::parse_metrics(&metrics.wait().await?);
+        let deviation = match deviation {
+            Some((meter, pending)) => meter.parse(&self.arenas, pending).await?,
+            None => Vec::new(),
+        };
+        Ok((metrics, deviation))
+    }
+
+    /// The run as it is now, with a single wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let (tensors, momentum) = self.arenas.download_all(&self.device).await?;
+        let model = Model { graph: self.model.graph.clone(), tensors };
+        Ok(Snapshot { model, momentum, step: self.step })
+    }
+
+    /// Parameters and running statistics by full name as they are now, with a single wait; names that are not there are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn read(&self, names: &[&str]) -> Result<Tensors> {
+        self.arenas.read(&self.device, names).await
+    }
+
+    /// The logits of one image (normalised, C*H*W) by the parameters as they are now. Resets the metrics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn answer(&mut self, image: &[f32]) -> Result<Vec<f32>> {
+        let plan = match self.answering.take() {
+            Some(plan) => plan,
+            None => {
+                Plan::compile(&self.device, &self.model.graph, &self.arenas, 1, Mode::Evaluate, Keep::Logits)?
+            }
+        };
+        let logits = run_answer(&self.device, &plan, image).await;
+        self.answering = Some(plan);
+        self.reset_metrics();
+        logits
+    }
+
     fn reset_metrics(&self) {
         self.arenas.reset_metrics(&self.device, self.step as u32);
     }
@@ -133,6 +265,14 @@ impl Trainer {
         let Some((meter, commands)) = &self.meter else { return Ok(Vec::new()) };
         self.device.run(&[commands]);
         meter.read(&self.device, &self.arenas).await
+    }
+
+    /// Norms of the last step's gradient, of parameters and momentum.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn norms(&self) -> Result<Norms> {
+        self.norms.read(&self.device).await
     }
 
     /// Accuracy and loss on `loader` with the running statistics. Resets the metrics.
@@ -271,6 +411,85 @@ pub async fn evaluate(
     let plan =
         Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
     run_evaluation(device, &arenas, &plan, loader, answers).await
+}
+
+/// A network on a device that answers one image at a time.
+#[derive(Debug)]
+pub struct Classifier {
+    device: Arc<Device>,
+    plan: Plan,
+}
+
+impl Classifier {
+    /// Puts `model` on `device`.
+    ///
+    /// # Errors
+    /// Those of the model's validation and the device.
+    pub fn new(device: Arc<Device>, model: &Model) -> Result<Classifier> {
+        model.validate()?;
+        let arenas = Arenas::new(&device, &model.graph, &model.tensors)?;
+        let plan = Plan::compile(&device, &model.graph, &arenas, 1, Mode::Evaluate, Keep::Logits)?;
+        Ok(Classifier { device, plan })
+    }
+
+    /// The logits of one image (normalised, C*H*W).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn answer(&self, image: &[f32]) -> Result<Vec<f32>> {
+        run_answer(&self.device, &self.plan, image).await
+    }
+}
+
+async fn run_answer(device: &Device, plan: &Plan, image: &[f32]) -> Result<Vec<f32>> {
+    let shape = plan.shapes()[0];
+    if image.len() != shape.len() {
+        return Err(Error::new(ErrorKind::Shape, "classifying an image")
+            .expected(format!("{} numbers, an image of {shape}", shape.len()))
+            .found(image.len()));
+    }
+    plan.load(device, image, &[]);
+    device.run(&[plan.commands()]);
+    device.read(plan.logits()).await
+}
+
+/// For each row of each weight tensor `(gradient . weights)^2`, summed over the first `batches` batches of `loader`: how much the
+/// loss would change to first order if the filter went (Molchanov et al., CVPR 2019).
+///
+/// # Errors
+/// Those of the model's validation, the loader and the device.
+pub async fn sensitivities(
+    device: &Device,
+    model: &Model,
+    loader: &Loader,
+    batches: usize,
+) -> Result<BTreeMap<String, Vec<f64>>> {
+    model.validate()?;
+    check_data(loader.dataset().as_ref(), model.graph.input, model.graph.classes()?)?;
+    let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
+    let plan = Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Train, Keep::Logits)?;
+    let mut batch = Batch::default();
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for index in 0..batches.min(loader.batches_per_epoch()) {
+        loader.fill(0, index, &mut batch)?;
+        plan.load(device, &batch.images, &batch.labels);
+        device.run(&[plan.commands()]);
+        let gradients = arenas.download_gradients(device).await?;
+        for (name, gradient) in gradients.iter().filter(|(name, _)| name.ends_with(".weight")) {
+            let Some(weights) = model.tensors.get(name) else { continue };
+            let rows = weights.dims[0];
+            let row_len = weights.data.len() / rows.max(1);
+            let sums = sums.entry(name.clone()).or_insert_with(|| vec![0.0; rows]);
+            let pairs =
+                gradient.data.chunks_exact(row_len.max(1)).zip(weights.data.chunks_exact(row_len.max(1)));
+            for (sum, (gradient, weights)) in sums.iter_mut().zip(pairs) {
+                let change: f64 =
+                    gradient.iter().zip(weights).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum();
+                *sum += change.powi(2);
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// Refuses data that a network of `classes` logits and images of `input` cannot answer.

@@ -1,5 +1,7 @@
 //! The commands, and what several of them need.
 
+mod baseline;
+mod compare;
 mod demo;
 mod devices;
 mod eval;
@@ -8,12 +10,14 @@ mod import;
 mod info;
 mod prune;
 mod report;
+mod squeeze;
+mod steps;
 mod train;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use centripetal::data::{Dataset, Subset};
+use centripetal::data::{Dataset, Subset, normalized};
 use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
@@ -25,7 +29,6 @@ use serde_json::json;
 
 use crate::args::{Autotune, Cli, Command, DataArgs};
 use crate::data::{self, Splits};
-use crate::normalized::normalized;
 use crate::progress::Console;
 use crate::{command_line, files, tuning};
 
@@ -60,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
         Some(Command::Demo(args)) => demo::run(&scene, &args),
         Some(Command::Train(args)) => train::run(&scene, &args),
         Some(Command::Prune(args)) => prune::run(&scene, &args),
+        Some(Command::Compare(args)) => compare::run(&scene, &args),
         Some(Command::Eval(args)) => eval::run(&scene, &args).map(Outcome::Done),
         Some(Command::Info(args)) => info::run(&scene, &args).map(Outcome::Done),
         Some(Command::Import(args)) => import::run(&scene, &args).map(Outcome::Done),

@@ -1,6 +1,6 @@
 //! Files: whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +94,53 @@ pub(crate) fn prepare_folder(dir: &Path) -> Result<()> {
     written.map_err(error)
 }
 
+/// A run's claim on its folder; ends when it is dropped or the process dies, however it dies.
+#[derive(Debug)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "held open for its lock")] Option<File>);
+
+/// Prepares the folder `dir` as [`prepare_folder`] and claims it for this run. What a killed run left half written is
+/// removed.
+///
+/// # Errors
+/// Those of [`prepare_folder`], and [`ErrorKind::Io`] when another run has claimed it.
+pub(crate) fn claim(dir: &Path) -> Result<Claim> {
+    prepare_folder(dir)?;
+    let claim = match lockable(dir).map(|file| (file.try_lock(), file)) {
+        Ok((Ok(()), file)) => Claim(Some(file)),
+        Ok((Err(TryLockError::WouldBlock), _)) => {
+            return Err(Error::new(ErrorKind::Io, format!("claiming the folder {}", dir.display()))
+                .expected("a folder that no other run is writing to")
+                .found("one in use by another centripetal")
+                .next("Wait for it, or name another folder with --out"));
+        }
+        // Some network file systems have no locks.
+        Ok((Err(TryLockError::Error(_)), _)) | Err(_) => Claim(None),
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_half_written(&entry.file_name().to_string_lossy())) {
+        // What cannot be removed is only untidy.
+        let _ = fs::remove_file(entry.path());
+    }
+    Ok(claim)
+}
+
+/// What is locked: on Unix the folder itself, which leaves no file behind; elsewhere folders cannot be opened.
+fn lockable(dir: &Path) -> std::io::Result<File> {
+    if cfg!(unix) {
+        File::open(dir)
+    } else {
+        OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(".lock"))
+    }
+}
+
+/// Whether `name` is one that [`beside`] gives.
+fn is_half_written(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let mark = inner.and_then(|inner| inner.rsplit_once('.')).and_then(|(_, mark)| mark.split_once('-'));
+    mark.is_some_and(|(process, count)| digits(process) && digits(count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +190,19 @@ mod tests {
         let error = prepare_folder(&dir.path().join("file/inner")).expect_err("a file is in the way");
         assert!(error.to_string().contains("expected a folder that can be written"), "{error}");
         assert!(read(dir.path()).expect_err("a folder").to_string().contains("found a folder"));
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_run_and_is_tidied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in [".base.safetensors.123-0.tmp", "notes.tmp", ".hidden.tmp", "report.json"] {
+            fs::write(dir.path().join(name), "x").expect("writes");
+        }
+        let claim = claim(dir.path()).expect("claims");
+        assert_eq!(names(dir.path()), [".hidden.tmp", "notes.tmp", "report.json"]);
+        let error = super::claim(dir.path()).expect_err("claimed").to_string();
+        assert!(error.contains("in use by another centripetal"), "{error}");
+        drop(claim);
+        super::claim(dir.path()).expect("free again");
     }
 }

@@ -8,7 +8,6 @@ mod files;
 mod filters;
 mod html;
 mod metrics;
-mod normalized;
 mod prefetch;
 mod progress;
 mod run;

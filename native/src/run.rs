@@ -1,14 +1,17 @@
 //! The training loop of `train`, `prune` and `demo`: steps, metrics, evaluation and checkpoints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use centripetal::data::{Augment, Batch, Loader};
+use centripetal::device::{Device, DeviceKind};
 use centripetal::formats::{Checkpoint, Provenance, Training};
 use centripetal::graph::Graph;
-use centripetal::model::Model;
+use centripetal::model::{Model, TensorData, Tensors};
+use centripetal::optim::Decay;
 use centripetal::optim::forecast::Forecast;
+use centripetal::plan::{Layout, Mode, Plan};
 use centripetal::prune::Clusters;
 use centripetal::train::{Evaluation, TrainConfig, Trainer};
 use centripetal::{Error, ErrorKind, Result};
@@ -16,9 +19,10 @@ use indicatif::ProgressBar;
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use crate::metrics::{Log, Phase};
+use crate::args::{Care, OnDeviceLoss, OnNan};
+use crate::metrics::{self, Log, Phase};
 use crate::prefetch::{Position, Prefetch};
-use crate::progress::{Console, duration, grouped, percent};
+use crate::progress::{Console, bytes, duration, grouped, percent};
 use crate::stop;
 
 /// Seconds between two looks at the device's sums: often enough for the eye, too seldom to cost anything.
@@ -47,9 +51,16 @@ impl Collapse {
     }
 }
 
+/// How often a run goes back after a loss that is not finite.
+const ROLLBACKS: u32 = 8;
+
+/// Folder, in that of a run, of the checkpoints that `--keep-last` and `--keep-best` keep.
+const KEPT: &str = "checkpoints";
+
 /// A training run.
 pub(crate) struct Run<'a> {
     pub(crate) console: &'a Console,
+    pub(crate) device: Arc<Device>,
     pub(crate) phase: Phase,
     pub(crate) train: Arc<Loader>,
     pub(crate) test: &'a Loader,
@@ -62,14 +73,63 @@ pub(crate) struct Run<'a> {
     pub(crate) path: PathBuf,
     pub(crate) log: Log,
     pub(crate) collapse: Option<Collapse>,
+    pub(crate) care: &'a Care,
+    /// As in [`Start`], now.
+    pub(crate) rollbacks: u32,
+}
+
+/// Where a run begins or goes on.
+#[derive(Clone)]
+pub(crate) struct Start {
+    pub(crate) model: Model,
+    /// As it would be without rollbacks.
+    pub(crate) config: TrainConfig,
+    /// Momentum of a run that goes on.
+    pub(crate) momentum: Option<Tensors>,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// How often the run has gone back after a loss that was not finite.
+    pub(crate) rollbacks: u32,
+}
+
+impl Start {
+    /// The trainer to go on with.
+    fn trainer(&self, device: &Arc<Device>) -> Result<Trainer> {
+        let config = slowed(&self.config, self.rollbacks);
+        let mut trainer = Trainer::new(Arc::clone(device), self.model.clone(), config)?;
+        if let Some(momentum) = &self.momentum {
+            trainer.resume(momentum, self.step)?;
+        }
+        Ok(trainer)
+    }
+}
+
+/// `config` at half the learning rate for each of `rollbacks`. Filters are pulled together as before: what counts there
+/// is the product of rate and strength.
+fn slowed(config: &TrainConfig, rollbacks: u32) -> TrainConfig {
+    let factor = f64::from(rollbacks).exp2();
+    let mut config = config.clone();
+    config.schedule.base_lr /= factor;
+    if let Decay::Cosine { final_lr } = &mut config.schedule.decay {
+        *final_lr /= factor;
+    }
+    if let Some(centripetal) = &mut config.centripetal {
+        centripetal.strength *= factor;
+    }
+    config
 }
 
 /// How a run ended.
+#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(crate) enum Ended {
     /// All steps are done; the checkpoint is written.
     Finished {
         model: Model,
         evaluation: Evaluation,
+        /// As it was in the end: rollbacks lower the learning rate.
+        config: TrainConfig,
+        /// That it ended on: not the one it began on, if that was lost.
+        device: Arc<Device>,
         /// Of the whole phase, resumed parts included.
         seconds: f64,
     },
@@ -81,6 +141,7 @@ pub(crate) enum Ended {
 struct State {
     started: Instant,
     looked: Instant,
+    saved: Instant,
     looked_at: u64,
     /// Steps from one look to the next.
     stride: u64,
@@ -93,6 +154,12 @@ struct State {
 }
 
 impl State {
+    /// Whether the checkpoint is to be written between epochs, now that `step` steps are done.
+    fn is_due(&self, care: &Care, step: u64) -> bool {
+        // Looked at first, so that nothing that has already failed is written.
+        self.looked_at == step && self.saved.elapsed().as_secs_f64() >= care.checkpoint_minutes * 60.0
+    }
+
     fn chi(&self) -> Option<f64> {
         self.deviation.as_ref().map(|layers| layers.iter().map(|(_, chi)| chi).sum())
     }
@@ -104,8 +171,69 @@ impl Run<'_> {
     /// # Errors
     /// Those of the data and the device, [`ErrorKind::Numeric`] when the loss is no longer finite, [`ErrorKind::Io`] when
     /// a file cannot be written. The last checkpoint stays as it was.
-    pub(crate) fn go(&mut self, trainer: &mut Trainer) -> Result<Ended> {
+    pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
         let guard = stop::Guard::new();
+        let memory = memory(&origin.model.graph, origin.config.batch)?;
+        self.console.note(&format!("memory for batches of {}: {}", origin.config.batch, bytes(memory)));
+        let mut start = origin.clone();
+        let mut written = origin.momentum.is_some();
+        loop {
+            self.rollbacks = start.rollbacks;
+            let ended = start.trainer(&self.device).and_then(|mut trainer| {
+                if !written {
+                    // So that there is something to go back to, and a full disk is told now and not in an hour.
+                    self.save(&trainer)?;
+                    written = true;
+                }
+                self.train(&mut trainer, &guard)
+            });
+            match ended {
+                Err(error) => start = self.recover(error, &origin, start, written)?,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Where to go on after `error`, if the user wants to: where the checkpoint is, if it is `written` by this run.
+    fn recover(&mut self, error: Error, origin: &Start, start: Start, written: bool) -> Result<Start> {
+        let slower = error.kind() == ErrorKind::Numeric
+            && self.care.on_nan == OnNan::Rollback
+            && start.rollbacks < ROLLBACKS;
+        let elsewhere = is_of_device(&error)
+            && self.care.on_device_loss == OnDeviceLoss::Cpu
+            && self.device.info().kind != DeviceKind::Cpu;
+        if !(slower || elsewhere) {
+            return Err(error);
+        }
+        let mut next = origin.clone();
+        next.rollbacks = start.rollbacks + u32::from(slower);
+        if written {
+            let mut checkpoint = crate::files::checkpoint(&self.path)?;
+            // One from which the loss fails a second time was on its way to it: better from where the run began.
+            let doomed = slower && start.rollbacks > origin.rollbacks;
+            match checkpoint.training.take() {
+                Some(training) if !(doomed && training.step == start.step) => {
+                    next.model = checkpoint.model;
+                    next.momentum = Some(training.momentum);
+                    next.step = training.step;
+                }
+                _ => {}
+            }
+        }
+        let what = if slower {
+            format!("with the learning rate {}", slowed(&next.config, next.rollbacks).schedule.base_lr)
+        } else {
+            self.device = Arc::new(Device::cpu("the GPU failed, and --on-device-loss cpu"));
+            self.console.device(self.device.info());
+            "on the CPU".to_owned()
+        };
+        self.console.warn(&format!("{error}. Going on after step {} {what}", next.step));
+        self.log = Log::open(self.path.parent().unwrap_or(Path::new(".")), self.phase, next.step)?;
+        Ok(next)
+    }
+
+    /// Trains until the schedule ends, the user interrupts or something fails.
+    fn train(&mut self, trainer: &mut Trainer, guard: &stop::Guard) -> Result<Ended> {
         let per_epoch = self.train.batches_per_epoch() as u64;
         let total = trainer.config().schedule.total_steps;
         let bar = self.console.bar(total, trainer.steps());
@@ -114,6 +242,7 @@ impl Run<'_> {
         let mut state = State {
             started: now,
             looked: now,
+            saved: now,
             looked_at: trainer.steps(),
             stride: 1,
             loss: 0.0,
@@ -140,17 +269,20 @@ impl Run<'_> {
                 prefetch.next(&mut batch)?;
                 trainer.step(&batch);
                 let done = trainer.steps();
+                if self.care.rehearse_device_loss == Some(done) {
+                    self.device.destroy();
+                }
                 let epoch_ends = done.is_multiple_of(per_epoch);
                 if epoch_ends || guard.asked() || done - state.looked_at >= state.stride {
                     self.look(trainer, &mut state, &bar)?;
                 }
                 if epoch_ends {
                     last = Some(self.end_epoch(trainer, &mut state, &bar)?);
+                } else if guard.asked() || state.is_due(self.care, done) {
+                    self.save(trainer)?;
+                    state.saved = Instant::now();
                 }
                 if guard.asked() {
-                    if !epoch_ends {
-                        self.save(trainer)?;
-                    }
                     bar.finish_and_clear();
                     return Ok(Ended::Interrupted { step: done });
                 }
@@ -162,7 +294,8 @@ impl Run<'_> {
             Some(last) => last,
             None => (block_on(trainer.model())?, block_on(trainer.evaluate(self.test))?),
         };
-        Ok(Ended::Finished { model, evaluation, seconds })
+        let (config, device) = (trainer.config().clone(), Arc::clone(&self.device));
+        Ok(Ended::Finished { model, evaluation, config, device, seconds })
     }
 
     /// Reads the sums since the last look, and shows and logs them.
@@ -192,6 +325,9 @@ impl Run<'_> {
         let seen = metrics.samples.max(1) as f64;
         line["loss"] = json!(metrics.loss_sum / seen);
         line["accuracy"] = json!(metrics.correct as f64 / seen);
+        let norms = block_on(trainer.norms())?;
+        line["gradient_norm"] = json!(norms.gradient);
+        line["update_ratio"] = json!(line["lr"].as_f64().map(|lr| lr * norms.momentum / norms.parameters));
         self.log.push(&line)?;
         bar.set_position(trainer.steps());
         bar.set_message(self.describe(trainer, state));
@@ -252,7 +388,10 @@ impl Run<'_> {
             self.measure(trainer, state)?;
         }
         let evaluation = block_on(trainer.evaluate(self.test))?;
-        let model = self.save(trainer)?;
+        let bytes = self.save(trainer)?;
+        state.saved = Instant::now();
+        self.keep(trainer.steps() / self.train.batches_per_epoch() as u64, &evaluation, &bytes)?;
+        let model = Checkpoint::from_bytes(&self.path.display().to_string(), &bytes)?.model;
         let mut line = self.line(trainer, state, self.train.batches_per_epoch() as u64);
         let samples = state.samples.max(1) as f64;
         line["loss"] = json!(state.loss / samples);
@@ -277,19 +416,48 @@ impl Run<'_> {
         Ok((model, evaluation))
     }
 
-    /// Writes the checkpoint, unless the model is no longer finite.
-    fn save(&self, trainer: &Trainer) -> Result<Model> {
+    /// Keeps the checkpoint `bytes` of `epoch` (from 1) as --keep-last and --keep-best ask.
+    fn keep(&self, epoch: u64, evaluation: &Evaluation, bytes: &[u8]) -> Result<()> {
+        let (last, best) = (self.care.keep_last, self.care.keep_best);
+        if last == 0 && !best {
+            return Ok(());
+        }
+        let run = self.path.parent().unwrap_or(Path::new("."));
+        let folder = run.join(KEPT);
+        crate::files::prepare_folder(&folder)?;
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let file = |epoch: u64| folder.join(format!("{stem}-epoch-{epoch:04}.safetensors"));
+        if last > 0 {
+            crate::files::write(&file(epoch), bytes)?;
+            if let Some(old) = epoch.checked_sub(last as u64) {
+                // One that is not there needs no removal.
+                let _ = std::fs::remove_file(file(old));
+            }
+        }
+        let before = metrics::load(run)?.into_iter().filter(|line| line["phase"] == self.phase.name());
+        let record = before.filter_map(|line| line["test_accuracy"].as_f64()).fold(-1.0, f64::max);
+        if best && evaluation.accuracy() > record {
+            crate::files::write(&folder.join(format!("{stem}-best.safetensors")), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint, unless the model is no longer finite; its bytes.
+    fn save(&self, trainer: &Trainer) -> Result<Vec<u8>> {
         let model = block_on(trainer.model())?;
-        model.validate().map_err(|error| {
-            Error::new(ErrorKind::Numeric, format!("training, step {}", trainer.steps()))
-                .found(error)
-                .next("The checkpoint before is kept; take a smaller --lr (and a smaller --strength)")
-        })?;
+        let broken = |tensor: &TensorData| tensor.data.iter().any(|x| !x.is_finite());
+        if let Some((name, _)) = model.tensors.iter().find(|(_, tensor)| broken(tensor)) {
+            return Err(Error::new(ErrorKind::Numeric, format!("training, step {}", trainer.steps()))
+                .expected("finite parameters and statistics")
+                .found(format!("NaN or infinity in {name}"))
+                .next("The checkpoint before is kept; take a smaller --lr (and a smaller --strength)"));
+        }
         let training = Training {
             config: trainer.config().clone(),
             augment: self.augment,
             images: self.train.dataset().len(),
             fingerprint: self.fingerprint,
+            rollbacks: self.rollbacks,
             step: trainer.steps(),
             momentum: block_on(trainer.momentum())?,
         };
@@ -299,8 +467,9 @@ impl Run<'_> {
             clusters: self.clusters.clone(),
             training: Some(training),
         };
-        crate::files::write(&self.path, &checkpoint.to_bytes()?)?;
-        Ok(checkpoint.model)
+        let bytes = checkpoint.to_bytes()?;
+        crate::files::write(&self.path, &bytes)?;
+        Ok(bytes)
     }
 
     /// The error for the step `bad_step` (counted from 1), on the batch that it was.
@@ -311,6 +480,17 @@ impl Run<'_> {
         self.train.fill(step / per_epoch, (step % per_epoch) as usize, &mut batch)?;
         block_on(trainer.diagnose(bad_step, &batch))
     }
+}
+
+/// Bytes that training takes: parameters, gradients, momentum and activations.
+fn memory(graph: &Graph, batch: usize) -> Result<u64> {
+    let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
+    Ok(arenas + Plan::memory_of(graph, batch, Mode::Train)?.activations)
+}
+
+/// Whether `error` is one that another device might not have.
+fn is_of_device(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost | ErrorKind::OutOfMemory)
 }
 
 /// What must be as it was for a run to go on.
@@ -340,7 +520,8 @@ pub(crate) fn resume(
             .found("a network alone")
             .next("Begin a run with --force, or with another --out")
     })?;
-    let (then, config) = (&training.config, now.config);
+    let config = &slowed(now.config, training.rollbacks);
+    let then = &training.config;
     let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let strength = |config: &TrainConfig| config.centripetal.as_ref().map(|c| c.strength);
     let clusters = |config: &TrainConfig| config.centripetal.as_ref().map(|c| c.clusters.clone());
@@ -361,6 +542,7 @@ pub(crate) fn resume(
         ("--nesterov", show(&then.sgd.direction), show(&config.sgd.direction)),
         ("--weight-decay", show(&then.sgd.weight_decay), show(&config.sgd.weight_decay)),
         ("--decay-all", show(&then.sgd.decay), show(&config.sgd.decay)),
+        ("--sparsity and --method", show(&then.sparsity), show(&config.sparsity)),
         ("--augment", show(&training.augment), show(&now.augment)),
         ("--strength", show(&strength(then)), show(&strength(config))),
     ];

@@ -1,10 +1,11 @@
-//! The IDX format of MNIST and Fashion-MNIST, raw or gzip.
+//! The IDX format of MNIST and Fashion-MNIST, raw or (with the feature `gzip`) gzip.
 //!
 //! Big-endian header, then bytes. Images: 2051, count, height, width, then count x height x width pixels.
 //! Labels: 2049, count, then one byte each. Format: <http://yann.lecun.com/exdb/mnist/>.
 
 use std::io::{self, Read};
 
+#[cfg(feature = "gzip")]
 use flate2::bufread::MultiGzDecoder;
 
 use super::memory::check_labels;
@@ -83,6 +84,26 @@ pub fn dataset(family: Family, images: Source, labels: Source) -> Result<InMemor
     InMemory::new(family.name(), [1, height, width], classes, pixels, labels_found, family.normalization())
 }
 
+/// What an IDX file holds, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Images.
+    Images,
+    /// Labels.
+    Labels,
+}
+
+/// What `source` holds, if it is an IDX file of this sort, raw or gzip.
+pub fn content(source: Source) -> Option<Content> {
+    let mut magic = [0; 4];
+    open(source.bytes).read_exact(&mut magic).ok()?;
+    match u32::from_be_bytes(magic) {
+        IMAGES_MAGIC => Some(Content::Images),
+        LABELS_MAGIC => Some(Content::Labels),
+        _ => None,
+    }
+}
+
 /// The images of an IDX file: `[N, H, W]` and N*H*W bytes.
 ///
 /// # Errors
@@ -121,8 +142,14 @@ fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
+#[cfg(feature = "gzip")]
 fn open(bytes: &[u8]) -> Box<dyn Read + '_> {
     if is_gzip(bytes) { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) }
+}
+
+#[cfg(not(feature = "gzip"))]
+fn open(bytes: &[u8]) -> Box<dyn Read + '_> {
+    Box::new(bytes)
 }
 
 /// Reads the magic number and the `D` sizes after it.
@@ -145,6 +172,7 @@ fn header<const D: usize>(content: &mut dyn Read, doing: &str, magic: u32) -> Re
             .found(found);
         return Err(match found {
             IMAGES_MAGIC | LABELS_MAGIC => error.next("Are the files of images and labels swapped?"),
+            _ if is_gzip(&found.to_be_bytes()) => error.next("It is a gzip file: unpack it first"),
             _ => error.next("This is not an IDX file of that kind"),
         });
     }
@@ -198,7 +226,7 @@ fn damaged(doing: &str, failure: &io::Error) -> Error {
         .next("The file is damaged: download it again")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "gzip"))]
 mod tests {
     use std::io::Write;
 

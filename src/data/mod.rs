@@ -8,9 +8,11 @@ pub mod augment;
 pub mod cifar;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod files;
 pub mod idx;
 pub mod loader;
 pub mod memory;
+pub mod normalized;
 pub mod synthetic;
 
 pub use augment::{Augment, Flip};
@@ -18,6 +20,7 @@ pub use augment::{Augment, Flip};
 pub use embedded::embedded;
 pub use loader::Loader;
 pub use memory::{InMemory, Subset};
+pub use normalized::normalized;
 pub use synthetic::Synthetic;
 
 use crate::error::{Error, ErrorKind, Result};

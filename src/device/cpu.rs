@@ -133,7 +133,7 @@ pub(super) fn allocate(label: &str, words: usize) -> Result<Memory> {
     let lines = words.div_ceil(size_of::<Line>() / size_of::<f32>());
     let mut data = Vec::new();
     data.try_reserve_exact(lines).map_err(|_| {
-        Error::new(ErrorKind::Device, format!("allocating {label}"))
+        Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
             .found(format!("no room for {} MB", words / 250_000))
             .next("Take a smaller --batch")
     })?;

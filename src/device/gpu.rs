@@ -7,7 +7,6 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -20,7 +19,7 @@ pub(super) struct Gpu {
     queue: wgpu::Queue,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
     fault: Arc<Mutex<Option<Error>>>,
-    lost: Arc<AtomicBool>,
+    limits: Vec<(&'static str, u64)>,
 }
 
 #[derive(Debug)]
@@ -107,8 +106,12 @@ pub async fn adapters() -> Vec<DeviceInfo> {
 }
 
 fn no_gpu() -> Error {
-    Error::new(ErrorKind::Device, "opening a GPU")
-        .expected("a Vulkan, Metal, DX12 or WebGPU adapter")
+    let error = Error::new(ErrorKind::Device, "opening a GPU");
+    if cfg!(target_arch = "wasm32") {
+        return error.expected("a WebGPU adapter").found("none").next("Use another browser, or --device cpu");
+    }
+    error
+        .expected("a Vulkan, Metal or DX12 adapter")
         .found("none")
         .next("Install a driver (on Debian, `apt-get install mesa-vulkan-drivers` gives a software one), or use --device cpu")
 }
@@ -178,43 +181,58 @@ impl Gpu {
             .map_err(|error| Error::new(ErrorKind::Device, doing()).found(error).next("Use --device cpu"))?;
         let fault = Arc::new(Mutex::new(None));
         let name = info.name.clone();
-        let note = move |fault: &Mutex<Option<Error>>, what: String, next: &str| {
-            lock(fault).get_or_insert_with(|| {
-                Error::new(ErrorKind::Device, format!("running on {name}")).found(what).next(next)
-            });
+        let note = move |fault: &Mutex<Option<Error>>, kind: ErrorKind, what: String, next: &str| {
+            lock(fault)
+                .get_or_insert_with(|| Error::new(kind, format!("running on {name}")).found(what).next(next));
         };
         let (slot, noted) = (fault.clone(), note.clone());
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| match error {
             wgpu::Error::OutOfMemory { .. } => {
-                noted(&slot, "out of memory".to_owned(), "Take a smaller --batch, or --device cpu");
+                let next = "Take a smaller --batch, or --device cpu";
+                noted(&slot, ErrorKind::OutOfMemory, "out of memory".to_owned(), next);
             }
             other => noted(
                 &slot,
+                ErrorKind::Device,
                 other.to_string(),
                 "This is a defect of Centripetal or of the driver; please report it",
             ),
         }));
-        let lost = Arc::new(AtomicBool::new(false));
-        let (slot, flag) = (fault.clone(), lost.clone());
+        let slot = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
-            flag.store(true, Ordering::Relaxed);
             if reason != wgpu::DeviceLostReason::Destroyed || !message.is_empty() {
                 note(
                     &slot,
+                    ErrorKind::DeviceLost,
                     format!("the device was lost: {message}"),
                     "Run again with --resume, or with --device cpu",
                 );
             }
         });
         let described = describe(&info, reason);
-        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, lost }, described))
+        let limits = limits_of(&adapter.limits());
+        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, limits }, described))
+    }
+
+    pub(super) fn limits(&self) -> &[(&'static str, u64)] {
+        &self.limits
+    }
+
+    /// Gives the device up on purpose, as a driver's reset would.
+    pub(super) fn destroy(&self) {
+        lock(&self.fault).get_or_insert_with(|| {
+            Error::new(ErrorKind::DeviceLost, "running on the GPU")
+                .found("the device was lost: destroyed on purpose")
+                .next("Open another one")
+        });
+        self.device.destroy();
     }
 
     pub(super) fn allocate(&self, label: &str, words: usize) -> Result<wgpu::Buffer> {
         let size = words as u64 * 4;
         let limit = self.device.limits().max_storage_buffer_binding_size;
         if size > limit {
-            return Err(Error::new(ErrorKind::Device, format!("allocating {label}"))
+            return Err(Error::new(ErrorKind::OutOfMemory, format!("allocating {label}"))
                 .expected(format!("at most {} MB in one buffer", limit >> 20))
                 .found(format!("{} MB", size >> 20))
                 .next("Take a smaller --batch"));
@@ -394,13 +412,33 @@ impl Gpu {
 
     /// Forgets a fault that one kernel caused; whether the device goes on.
     pub(super) fn forgive(&self) -> bool {
-        *lock(&self.fault) = None;
-        !self.lost.load(Ordering::Relaxed)
+        let mut fault = lock(&self.fault);
+        let lost = fault.as_ref().is_some_and(|error| error.kind() == ErrorKind::DeviceLost);
+        if !lost {
+            *fault = None;
+        }
+        !lost
+    }
+
+    pub(super) fn fault(&self) -> Option<Error> {
+        lock(&self.fault).clone()
     }
 
     fn check(&self) -> Result<()> {
-        lock(&self.fault).clone().map_or(Ok(()), Err)
+        self.fault().map_or(Ok(()), Err)
     }
+}
+
+/// The limits that decide what fits, by their WebGPU names.
+fn limits_of(limits: &wgpu::Limits) -> Vec<(&'static str, u64)> {
+    vec![
+        ("maxBufferSize", limits.max_buffer_size),
+        ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),
+        ("maxStorageBuffersPerShaderStage", limits.max_storage_buffers_per_shader_stage.into()),
+        ("maxComputeWorkgroupsPerDimension", limits.max_compute_workgroups_per_dimension.into()),
+        ("maxComputeInvocationsPerWorkgroup", limits.max_compute_invocations_per_workgroup.into()),
+        ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into()),
+    ]
 }
 
 fn binding_of(slice: &BufferSlice) -> wgpu::BindingResource<'_> {
@@ -421,7 +459,15 @@ fn fold(workgroups: u64) -> Option<[u32; 2]> {
     (y <= MAX_WORKGROUPS).then_some([x as u32, y as u32])
 }
 
-/// Lets callbacks run. In a browser the event loop does that.
+/// Lets callbacks run.
+#[cfg(target_arch = "wasm32")]
+fn poll(_: &wgpu::Device) -> Result<()> {
+    // In a browser the event loop does that, and nothing may wait.
+    Ok(())
+}
+
+/// Lets callbacks run.
+#[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device) -> Result<()> {
     match device.poll(wgpu::PollType::wait_indefinitely()) {
         Ok(_) => Ok(()),
@@ -446,10 +492,11 @@ impl PendingMap {
         }
         polled?;
         let failed = |why: String| Error::new(ErrorKind::Device, "reading back from the GPU").found(why);
-        self.done.await.map_err(failed)?;
+        let done = self.done.await;
         if let Some(fault) = lock(&self.fault).clone() {
             return Err(fault);
         }
+        done.map_err(failed)?;
         let view = self.staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&view))
     }

@@ -269,6 +269,31 @@ impl Device {
         &self.info
     }
 
+    /// What the adapter allows, by WebGPU's names; empty on the CPU. Kernels need no more than the baseline.
+    pub fn limits(&self) -> &[(&'static str, u64)] {
+        match &self.executor {
+            Executor::Cpu(_) => &[],
+            Executor::Gpu(gpu) => gpu.limits(),
+        }
+    }
+
+    /// Why the device can no longer be used, if so: it was lost, ran out of memory or refused a command. Then everything
+    /// fails with this error, and another device must be opened.
+    pub fn fault(&self) -> Option<Error> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(gpu) => gpu.fault(),
+        }
+    }
+
+    /// Gives a GPU up on purpose, as the reset of a driver would: everything later fails with
+    /// [`ErrorKind::DeviceLost`]. For tests of what then happens; nothing on the CPU.
+    pub fn destroy(&self) {
+        if let Executor::Gpu(gpu) = &self.executor {
+            gpu.destroy();
+        }
+    }
+
     /// Invocations that keep the device busy, for kernels that may cut a long sum into parts: 1 on the CPU, whose
     /// kernels spread their work themselves.
     pub fn parallelism(&self) -> usize {

@@ -60,6 +60,9 @@ pub struct Training {
     pub images: usize,
     /// Their [`fingerprint`](crate::data::fingerprint).
     pub fingerprint: u64,
+    /// How often the run went back after a loss that was not finite, each time to half the learning rate.
+    #[serde(default)]
+    pub rollbacks: u32,
     /// Steps done.
     pub step: u64,
     /// Momentum by parameter name; kept in the file's tensors.

@@ -215,9 +215,9 @@ impl Operator for ChannelPad {
     }
 
     fn cut(&self, cut: &mut Cut<'_>) -> Option<Op> {
-        let new_index = cut.inputs[0].cluster_of();
+        let new_index = cut.inputs[0].new_index();
         let source =
-            cut.output.survivors().into_iter().map(|k| self.source[k].map(|c| new_index[c])).collect();
+            cut.output.survivors().into_iter().map(|k| self.source[k].and_then(|c| new_index[c])).collect();
         Some(ChannelPad { source, ..self.clone() }.into())
     }
 

@@ -16,7 +16,7 @@ use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
 /// Largest filter side, stride, padding and dilation: keeps the kernels' 32-bit arithmetic exact.
-const MAX_STEP: usize = 1 << 15;
+pub(super) const MAX_STEP: usize = 1 << 15;
 
 /// Most weights of one operator: 1 GiB.
 pub(super) const MAX_WEIGHTS: usize = 1 << 28;

@@ -10,7 +10,9 @@
 //! first word in the arena.
 
 use super::sgd::{Direction, SgdConfig, decayed_words, is_poisoned};
-use crate::device::{Args, Buffer, Device, Dispatch, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{
+    Args, Buffer, Device, Dispatch, Kernel, Params, PendingRead, Shader, params_of, read, write,
+};
 use crate::error::Result;
 use crate::ops::workgroups_of_64;
 use crate::params;
@@ -277,11 +279,24 @@ impl DeviationMeter {
     /// # Errors
     /// [`crate::ErrorKind::Device`] when the device failed.
     pub async fn read(&self, device: &Device, arenas: &Arenas) -> Result<Vec<(String, f64)>> {
+        self.parse(arenas, self.read_later(device)).await
+    }
+
+    /// Starts what [`DeviationMeter::parse`] ends.
+    pub fn read_later(&self, device: &Device) -> [PendingRead; 2] {
+        [0, 1].map(|table| device.read_later(&self.tables[table].1.all()))
+    }
+
+    /// As [`DeviationMeter::read`], from reads that are under way.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Device`] when the device failed.
+    pub async fn parse(&self, arenas: &Arenas, pending: [PendingRead; 2]) -> Result<Vec<(String, f64)>> {
         let mut all = Vec::new();
         let entries = [arenas.layout().trained(), arenas.layout().statistics()];
-        for ((table, buffer), entries) in self.tables.iter().zip(entries) {
+        for (((table, _), pending), entries) in self.tables.iter().zip(pending).zip(entries) {
             let mut sums = vec![0.0; entries.len()];
-            for (chi, &owner) in device.read(&buffer.all()).await?.iter().zip(&table.owners) {
+            for (chi, &owner) in pending.wait().await?.iter().zip(&table.owners) {
                 sums[owner] += f64::from(*chi);
             }
             all.extend(entries.iter().map(|entry| entry.name.clone()).zip(sums));

@@ -301,7 +301,34 @@ fn out_of_range(what: &str, expected: &str, found: f64) -> Error {
         .found(found)
 }
 
+/// The contraction of a run whose learning rate and strength change as it goes, step by step.
+#[derive(Debug, Clone)]
+pub struct Contraction {
+    run: Recurrence,
+    lr: f64,
+}
+
+impl Contraction {
+    /// Before the first step.
+    pub fn new(momentum: f64, direction: Direction) -> Self {
+        Contraction { run: Recurrence::new(momentum, direction, 0.0), lr: 0.0 }
+    }
+
+    /// One step at learning rate `lr` and pull `eps + eta`.
+    pub fn step(&mut self, lr: f64, pull: f64) {
+        self.run.pull = pull;
+        self.run.step(lr);
+        self.lr = lr;
+    }
+
+    /// As [`Forecast::log_shrink`], so far.
+    pub fn log_shrink(&self) -> f64 {
+        self.run.log(self.lr)
+    }
+}
+
 /// The state of a difference, times `e^-log_scale` so that it neither underflows nor overflows.
+#[derive(Debug, Clone)]
 struct Recurrence {
     momentum: f64,
     nesterov: Direction,
@@ -399,6 +426,18 @@ mod tests {
                     assert!((forecast.log_shrink - trained).abs() < 1e-6, "{forecast:?} {trained}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn step_by_step_is_the_same_as_at_once() {
+        for direction in BOTH {
+            let schedule = cosine(0.1, 300);
+            let mut contraction = Contraction::new(0.9, direction);
+            assert_eq!(contraction.log_shrink(), 0.0);
+            (0..300).for_each(|step| contraction.step(schedule.lr(step), 0.03));
+            let at_once = log_contraction(&schedule, 0.9, direction, 0.03, 0.0).log_shrink;
+            assert!((contraction.log_shrink() - at_once).abs() < 1e-9);
         }
     }
 

@@ -166,6 +166,39 @@ impl Arenas {
         Ok(unpack(&self.layout.trained, &device.read(&self.momentum.all()).await?))
     }
 
+    /// Parameters with running statistics, and momentum, with a single wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn download_all(&self, device: &Device) -> Result<(Tensors, Tensors)> {
+        let pending =
+            [&self.parameters, &self.statistics, &self.momentum].map(|b| device.read_later(&b.all()));
+        let [trained, statistics, momentum] = pending;
+        let mut tensors = unpack(&self.layout.trained, &trained.wait().await?);
+        tensors.extend(unpack(&self.layout.statistics, &statistics.wait().await?));
+        Ok((tensors, unpack(&self.layout.trained, &momentum.wait().await?)))
+    }
+
+    /// The tensors of these names alone, with a single wait; names that are not there are left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the device failed.
+    pub async fn read(&self, device: &Device, names: &[&str]) -> Result<Tensors> {
+        let places = [(&self.layout.trained, &self.parameters), (&self.layout.statistics, &self.statistics)];
+        let mut pending = Vec::new();
+        for (entries, buffer) in places {
+            for entry in entries.iter().filter(|entry| names.contains(&entry.name.as_str())) {
+                pending.push((entry, device.read_later(&self.slice_of(buffer, entry))));
+            }
+        }
+        let mut tensors = Tensors::new();
+        for (entry, read) in pending {
+            let data = read.wait().await?;
+            tensors.insert(entry.name.clone(), TensorData { dims: entry.spec.dims.clone(), data });
+        }
+        Ok(tensors)
+    }
+
     /// Reads the gradients of the last run back.
     ///
     /// # Errors

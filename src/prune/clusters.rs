@@ -82,7 +82,10 @@ impl Clusters {
                         "Its channels are tied to other layers in several groups; a part is taken of each",
                     ));
             }
-            let keep = plan.widths.width(&names(group), group.kind(), width, plan.rounding, plan.round_to)?;
+            let keep = match &plan.widths {
+                WidthRule::Groups(widths) => widths.get(&index).map_or(width, |&keep| keep.clamp(1, width)),
+                rule => rule.width(&names(group), group.kind(), width, plan.rounding, plan.round_to)?,
+            };
             if keep == width {
                 continue;
             }
@@ -129,6 +132,20 @@ impl Clusters {
         self.nodes.get(&node)
     }
 
+    /// How many of a group's classes stay.
+    pub fn width_of(&self, group: &Group) -> usize {
+        let Some((node, partition)) = group.pacesetter.and_then(|node| Some((node, self.of_node(node)?)))
+        else {
+            return group.width();
+        };
+        // Other groups may have further channels of the same node: only this group's classes count.
+        let owner = partition.cluster_of();
+        let rows = group.rows_of(node);
+        let kept: std::collections::BTreeSet<usize> =
+            rows.iter().filter_map(|rows| rows.first()).map(|&row| owner[row]).collect();
+        kept.len()
+    }
+
     /// Whether there is nothing to merge.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
@@ -153,7 +170,7 @@ impl Clusters {
 }
 
 /// The filters that a group is clustered by: one row a class, all filters of the class side by side.
-fn rows(model: &Model, group: &Group, pace: Pace) -> Result<(Vec<f32>, usize)> {
+pub(super) fn rows(model: &Model, group: &Group, pace: Pace) -> Result<(Vec<f32>, usize)> {
     let producers: Vec<NodeId> = match pace {
         Pace::Pacesetter => group.pacesetter.into_iter().collect(),
         Pace::Joint => group.producers.clone(),

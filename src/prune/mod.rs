@@ -3,7 +3,9 @@
 pub mod certificate;
 pub mod cluster;
 mod clusters;
+pub mod criteria;
 pub mod surgery;
+pub mod target;
 pub mod width;
 
 pub use certificate::{Certificate, Comparison, LayerReport, Stages, certify};

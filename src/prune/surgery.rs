@@ -2,21 +2,61 @@
 //!
 //! Of every cluster the survivor (lowest index) stays, with its own filter, bias, gamma, beta, mean and variance; in each
 //! consumer the members' input columns are summed into the survivor's. Exact when the members agree in all of these.
+//! [`delete`] is the other way, of the methods that C-SGD is compared with: filters go and nothing is made up for.
 
 use super::cluster::Partition;
 use super::clusters::Clusters;
+use super::criteria::Selection;
 use crate::error::Result;
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, NodeId};
 use crate::model::{Model, TensorData, Tensors};
 use std::collections::BTreeMap;
+
+/// What becomes of a node's channels: which stay, in their order, and which are summed into each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    /// For every channel that stays, ascending: itself, then those that are summed into it.
+    sums: Vec<Vec<usize>>,
+    channels: usize,
+}
+
+impl Fate {
+    fn merged(partition: &Partition) -> Fate {
+        Fate { sums: partition.clusters().to_vec(), channels: partition.channels() }
+    }
+
+    fn kept(kept: &[usize], channels: usize) -> Fate {
+        Fate { sums: kept.iter().map(|&channel| vec![channel]).collect(), channels }
+    }
+
+    /// Number of channels that stay.
+    #[expect(clippy::len_without_is_empty, reason = "no layer loses all of its channels")]
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// The channels that stay, ascending.
+    pub fn survivors(&self) -> Vec<usize> {
+        self.sums.iter().map(|members| members[0]).collect()
+    }
+
+    /// For each channel its channel after the cut; `None` if it is deleted.
+    pub fn new_index(&self) -> Vec<Option<usize>> {
+        let mut places = vec![None; self.channels];
+        for (index, members) in self.sums.iter().enumerate() {
+            members.iter().for_each(|&channel| places[channel] = Some(index));
+        }
+        places
+    }
+}
 
 /// One node under the knife: what its operator is told.
 #[derive(Debug)]
 pub struct Cut<'a> {
-    /// The partition of each input's channels.
-    pub inputs: Vec<&'a Partition>,
-    /// The partition of the node's own output channels.
-    pub output: &'a Partition,
+    /// What becomes of each input's channels.
+    pub inputs: Vec<&'a Fate>,
+    /// What becomes of the node's own output channels.
+    pub output: &'a Fate,
     /// The node's tensors by their name within the node, to be replaced by the smaller ones.
     pub tensors: BTreeMap<String, TensorData>,
 }
@@ -41,7 +81,7 @@ impl Cut<'_> {
         let spatial: usize = weight.dims[2..].iter().product();
         let clusters_of = |group: usize| {
             let range = group * columns..(group + 1) * columns;
-            self.inputs[0].clusters().iter().filter(move |cluster| range.contains(&cluster[0]))
+            self.inputs[0].sums.iter().filter(move |cluster| range.contains(&cluster[0]))
         };
         let kept = clusters_of(0).count();
         let mut data = Vec::with_capacity(rows * kept * spatial);
@@ -66,11 +106,24 @@ impl Cut<'_> {
 /// # Errors
 /// [`crate::ErrorKind::Shape`] when the graph's shapes do not fit.
 pub fn cut(model: &Model, clusters: &Clusters) -> Result<Model> {
+    carry_out(model, |id| clusters.of_node(id).map(Fate::merged))
+}
+
+/// Deletes all channels of `model` but those of `selection`, with nothing summed: what is lost is lost.
+///
+/// # Errors
+/// [`crate::ErrorKind::Shape`] when the graph's shapes do not fit.
+pub fn delete(model: &Model, selection: &Selection) -> Result<Model> {
+    let shapes = model.graph.shapes()?;
+    carry_out(model, |id| selection.of_node(id).map(|kept| Fate::kept(kept, shapes[id].c)))
+}
+
+/// `fate` says what becomes of a node's channels; where it says nothing, all of them stay.
+fn carry_out(model: &Model, fate: impl Fn(NodeId) -> Option<Fate>) -> Result<Model> {
     let graph = &model.graph;
     let shapes = graph.shapes()?;
-    let partitions: Vec<Partition> = (0..graph.nodes.len())
-        .map(|id| clusters.of_node(id).cloned().unwrap_or_else(|| Partition::singletons(shapes[id].c)))
-        .collect();
+    let all = |id: NodeId| Fate::kept(&(0..shapes[id].c).collect::<Vec<_>>(), shapes[id].c);
+    let fates: Vec<Fate> = (0..graph.nodes.len()).map(|id| fate(id).unwrap_or_else(|| all(id))).collect();
     let mut tensors = Tensors::new();
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -80,8 +133,8 @@ pub fn cut(model: &Model, clusters: &Clusters) -> Result<Model> {
                 mine.insert(spec.name.to_owned(), tensor.clone());
             }
         }
-        let inputs = node.inputs.iter().map(|&input| &partitions[input]).collect();
-        let mut cut = Cut { inputs, output: &partitions[id], tensors: mine };
+        let inputs = node.inputs.iter().map(|&input| &fates[input]).collect();
+        let mut cut = Cut { inputs, output: &fates[id], tensors: mine };
         let op = node.op.operator().cut(&mut cut).unwrap_or_else(|| node.op.clone());
         tensors
             .extend(cut.tensors.into_iter().map(|(name, tensor)| (format!("{}.{name}", node.name), tensor)));

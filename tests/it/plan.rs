@@ -5,8 +5,8 @@ use centripetal::device::{Device, DeviceChoice};
 use centripetal::graph::{Graph, GraphBuilder, NodeId};
 use centripetal::model::{Model, Tensors};
 use centripetal::ops::{
-    Add, AvgPool2d, BatchNorm2d, ChannelPad, Concat, Conv2d, Divisor, Flatten, GlobalAvgPool, LeakyRelu,
-    Linear, MaxPool2d, Relu, Relu6,
+    Add, AvgPool2d, BatchNorm2d, ChannelPad, Clamp, Concat, Conv2d, Divisor, Flatten, GlobalAvgPool,
+    HardSigmoid, HardSwish, LeakyRelu, Linear, MaxPool2d, Mul, Pad2d, Padding, Relu, Relu6, Sigmoid, Silu,
 };
 use centripetal::plan::{Arenas, Keep, Mode, Plan};
 use centripetal::rng::Rng;
@@ -53,6 +53,43 @@ fn networks() -> Vec<Graph> {
             let x = g.add("relu6", Relu6 {}, &[x]);
             let x = block(g, "a", x);
             g.add("leaky", LeakyRelu { slope: 0.2 }, &[x])
+        }),
+        network("chain of smooth activations", |g| {
+            let x = stem(g);
+            let x = g.add("silu", Silu {}, &[x]);
+            let x = block(g, "a", x);
+            let x = g.add("hard swish", HardSwish {}, &[x]);
+            let x = block(g, "b", x);
+            let x = g.add("clamp", Clamp { low: -0.75, high: 1.5 }, &[x]);
+            let x = block(g, "c", x);
+            g.add("sigmoid", Sigmoid {}, &[x])
+        }),
+        network("squeeze and excitation", |g| {
+            let x = stem(g);
+            let x = g.add("relu", Relu {}, &[x]);
+            let y = block(g, "a", x);
+            let gate = g.add("squeeze", GlobalAvgPool {}, &[y]);
+            let gate = g.add("fc1", Conv2d::new(4, 2, [1, 1]), &[gate]);
+            let gate = g.add("swish", Silu {}, &[gate]);
+            let gate = g.add("fc2", Conv2d::new(2, 4, [1, 1]), &[gate]);
+            let gate = g.add("gate", HardSigmoid { slope: 0.2, offset: 0.4 }, &[gate]);
+            let y = g.add("excited", Mul {}, &[y, gate]);
+            let z = g.add("product", Mul {}, &[y, x]);
+            let square = g.add("square", Mul {}, &[z, z]);
+            g.add("add", Add {}, &[square, z, y])
+        }),
+        network("padded unevenly", |g| {
+            let x = stem(g);
+            let x = g.add("relu", Relu {}, &[x]);
+            let padding = Padding { top: 0, left: 2, bottom: 1, right: 1 };
+            let padded = g.add("pad", Pad2d { padding }, &[x]);
+            let y = g.add("conv", Conv2d { stride: [2, 2], ..Conv2d::new(4, 4, [3, 3]) }, &[padded]);
+            let pool = MaxPool2d { stride: [2, 2], trailing: Some([1, 1]), ..MaxPool2d::new(3) };
+            let z = g.add("max", pool, &[x]);
+            let z = g.add("inner", Pad2d { padding: Padding { right: 1, ..Padding::all(0) } }, &[z]);
+            let both = g.add("add", Add {}, &[y, z]);
+            let again = g.add("again", Pad2d { padding }, &[both]);
+            g.add("bn", BatchNorm2d::new(4), &[again])
         }),
         network("two branches added", |g| {
             let x = stem(g);
@@ -111,9 +148,13 @@ fn networks() -> Vec<Graph> {
         network("poolings side by side", |g| {
             let x = stem(g);
             let x = g.add("relu", Relu {}, &[x]);
-            let a = g.add("max", MaxPool2d { kernel: [3, 3], stride: [2, 2], padding: [1, 1] }, &[x]);
-            let average =
-                AvgPool2d { kernel: [3, 3], stride: [2, 2], padding: [1, 1], divisor: Divisor::Pixels };
+            let a = g.add("max", MaxPool2d { stride: [2, 2], padding: [1, 1], ..MaxPool2d::new(3) }, &[x]);
+            let average = AvgPool2d {
+                stride: [2, 2],
+                trailing: Some([2, 2]),
+                divisor: Divisor::Pixels,
+                ..AvgPool2d::new(3)
+            };
             let b = g.add("average", average, &[x]);
             g.add("concat", Concat {}, &[a, b])
         }),

@@ -21,7 +21,8 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in entries {
         let path = entry.unwrap_or_else(|error| panic!("{}: {error}", folder.display())).path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') || ["target", "node_modules", "dist"].contains(&&*name) {
+        let built = ["target", "node_modules", "dist", "package", "pkg", "test-results"];
+        if name.starts_with('.') || built.contains(&&*name) {
             continue;
         }
         if path.is_dir() {
@@ -103,4 +104,24 @@ fn only_the_device_and_the_page_know_their_target() {
             assert!(here || !line.contains("target_arch"), "{}:{number}: {line}", path.display());
         }
     }
+}
+
+#[test]
+fn only_the_web_crate_knows_the_browser() {
+    for manifest in ["Cargo.toml", "native/Cargo.toml"] {
+        let text = read(&root().join(manifest));
+        for word in ["wasm-bindgen", "js-sys", "web-sys"] {
+            assert!(!text.contains(word), "{manifest}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_page_knows_every_model_of_the_zoo() {
+    let names: Vec<String> = centripetal::models::NAMES.iter().map(|name| format!("'{name}'")).collect();
+    let line = format!("export const MODELS = [{}] as const;", names.join(", "));
+    assert!(
+        read(&root().join("web/client/session.ts")).contains(&line),
+        "web/client/session.ts needs: {line}"
+    );
 }

@@ -8,7 +8,7 @@ use centripetal::models::{self, ModelConfig, Shortcut};
 use centripetal::optim::{Decay, Direction, Schedule, SgdConfig};
 use centripetal::prune::width::{Ratio, Rounding, WidthRule};
 use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace};
-use centripetal::train::{Centripetal, TrainConfig, Trainer};
+use centripetal::train::{Centripetal, Classifier, TrainConfig, Trainer};
 use centripetal::{ErrorKind, Shape};
 use pollster::block_on;
 use serde::Deserialize;
@@ -73,6 +73,7 @@ fn trainer(device: Arc<Device>, run: &Run, settings: &Settings) -> (Trainer, usi
             ..SgdConfig::default()
         },
         centripetal: clusters.map(|clusters| Centripetal { clusters, strength: settings.eps }),
+        sparsity: None,
     };
     (Trainer::new(device, model, config).expect("trains"), batch, input)
 }
@@ -184,4 +185,93 @@ fn a_loss_that_is_not_finite_is_located_and_moves_nothing() {
         let text = error.to_string();
         assert!(text.contains("step 2") && (text.contains("bn1") || text.contains("conv1")), "{text}");
     }
+}
+
+#[test]
+fn a_run_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
+    let Goldens { settings, runs } = goldens();
+    let run = runs.iter().find(|run| run.name == "lenet/csgd").expect("a golden run");
+    for device in [Some(Arc::new(Device::cpu("test"))), own_gpu()].into_iter().flatten() {
+        let (mut first, samples, shape) = trainer(device.clone(), run, &settings);
+        (0..3).for_each(|step| first.step(&formula::batch(step, samples, shape)));
+        let snapshot = block_on(first.snapshot()).expect("a snapshot");
+        assert_eq!(snapshot.step, 3);
+        assert_eq!(snapshot.model, block_on(first.model()).expect("a model"));
+        assert_eq!(snapshot.momentum, block_on(first.momentum()).expect("momentum"));
+        let mut second =
+            Trainer::new(device, snapshot.model, first.config().clone()).expect("the same network");
+        second.resume(&snapshot.momentum, snapshot.step).expect("its momentum");
+        for trainer in [&mut first, &mut second] {
+            block_on(trainer.metrics()).expect("metrics");
+            trainer.step(&formula::batch(3, samples, shape));
+        }
+        let (a, b) = (block_on(first.look()).expect("looks"), block_on(second.look()).expect("looks"));
+        assert_eq!(a, b);
+        assert_eq!(a.1, block_on(first.deviation()).expect("deviation"));
+        assert_eq!((a.0.samples, a.1.is_empty()), (samples as u64, false));
+    }
+}
+
+#[test]
+fn rate_and_strength_change_from_the_next_step_on() {
+    let Goldens { settings, runs } = goldens();
+    let run = runs.iter().find(|run| run.name == "lenet/csgd").expect("a golden run");
+    let device = Arc::new(Device::cpu("test"));
+    let (mut steered, samples, shape) = trainer(device.clone(), run, &settings);
+    let mut config = steered.config().clone();
+    config.schedule.base_lr /= 2.0;
+    let Some(centripetal) = &mut config.centripetal else { panic!("a run with clusters") };
+    centripetal.strength *= 3.0;
+    steered.set_strength(centripetal.strength).expect("a strength");
+    steered.set_schedule(config.schedule.clone()).expect("a schedule");
+    let start = block_on(steered.model()).expect("a model");
+    let mut set = Trainer::new(device, start.clone(), config.clone()).expect("a trainer");
+    for trainer in [&mut steered, &mut set] {
+        (0..3).for_each(|step| trainer.step(&formula::batch(step, samples, shape)));
+    }
+    let end = block_on(steered.model()).expect("a model");
+    assert_eq!(end, block_on(set.model()).expect("a model"));
+    assert_ne!(end, start);
+    for strength in [f64::NAN, -1.0] {
+        assert_eq!(steered.set_strength(strength).expect_err("no strength").kind(), ErrorKind::Argument);
+    }
+    let endless = Schedule { total_steps: 0, ..config.schedule };
+    assert_eq!(steered.set_schedule(endless).expect_err("no steps").kind(), ErrorKind::Argument);
+}
+
+#[test]
+fn a_classifier_and_the_trainer_answer_alike_and_single_tensors_are_those_of_the_model() {
+    let Goldens { settings, runs } = goldens();
+    let run = runs.iter().find(|run| run.name == "lenet/sgd").expect("a golden run");
+    for device in [Some(Arc::new(Device::cpu("test"))), own_gpu()].into_iter().flatten() {
+        let (mut trainer, samples, shape) = trainer(device.clone(), run, &settings);
+        trainer.step(&formula::batch(0, samples, shape));
+        let model = block_on(trainer.model()).expect("a model");
+        let classifier = Classifier::new(device, &model).expect("a classifier");
+        let image = &formula::batch(1, 1, shape).images;
+        let answer = block_on(trainer.answer(image)).expect("logits");
+        assert_eq!(answer.len(), 10);
+        assert_eq!(answer, block_on(classifier.answer(image)).expect("logits"));
+        assert_eq!(block_on(trainer.metrics()).expect("metrics").samples, 0, "an answer is no training");
+        let error = block_on(classifier.answer(&image[1..])).expect_err("not an image");
+        assert_eq!(error.kind(), ErrorKind::Shape);
+        let read = block_on(trainer.read(&["conv1.weight", "bn1.running_mean", "nothing"])).expect("tensors");
+        assert_eq!(read.len(), 2);
+        read.iter().for_each(|(name, tensor)| assert_eq!(tensor, &model.tensors[name]));
+    }
+}
+
+#[test]
+fn a_destroyed_device_says_so_and_takes_no_other_with_it() {
+    let Some(device) = own_gpu() else { return };
+    assert!(device.fault().is_none());
+    assert!(!device.limits().is_empty());
+    let buffer = device.buffer("test", 64).expect("a buffer");
+    device.destroy();
+    let error = block_on(device.read(&buffer.all())).expect_err("the device is gone");
+    assert_eq!(error.kind(), ErrorKind::DeviceLost);
+    assert_eq!(device.fault().expect("a fault").kind(), ErrorKind::DeviceLost);
+    let other = own_gpu().expect("another device");
+    let buffer = other.buffer("test", 64).expect("a buffer");
+    assert_eq!(block_on(other.read(&buffer.all())).expect("zeros"), [0.0; 64]);
 }

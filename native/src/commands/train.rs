@@ -7,7 +7,7 @@ use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Provenance, Stage};
 use centripetal::model::Model;
 use centripetal::plan::Mode;
-use centripetal::train::{TrainConfig, Trainer};
+use centripetal::train::TrainConfig;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 
@@ -15,14 +15,28 @@ use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
     refuse_overwriting, remove_stale, spare_input, test_batch,
 };
+use super::{prune, squeeze};
 use crate::args::TrainArgs;
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
-use crate::run::{self, Ended, Identity, Run};
+use crate::run::{self, Ended, Identity, Run, Start};
 use crate::{command_line, files};
 
 pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
     let out = folder(args);
+    if args.squeeze {
+        let Outcome::Done(report) = squeeze::train(scene, args, &out, &command_line::to_resume())? else {
+            return Ok(Outcome::Interrupted);
+        };
+        let slim = out.join(SLIM).display().to_string();
+        let text = format!(
+            "{}\n{slim} is written. To test it:\n  {}",
+            prune::summary(&report),
+            command(&["eval", &slim, "--data", &args.data.data]),
+        );
+        scene.console.result(&text, &report)?;
+        return Ok(Outcome::Done(()));
+    }
     let Outcome::Done(report) = train(scene, args, &command_line::to_resume())? else {
         return Ok(Outcome::Interrupted);
     };
@@ -57,6 +71,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         schedule: args.recipe.schedule(args.lr, train.batches_per_epoch())?,
         sgd: args.recipe.sgd(),
         centripetal: None,
+        sparsity: None,
     };
     let provenance = Provenance {
         stage: Stage::Base,
@@ -80,8 +95,8 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
             [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
         }
     }
-    files::prepare_folder(&out)?;
-    let (model, momentum) = match resuming {
+    let _claim = files::claim(&out)?;
+    let (model, resumed) = match resuming {
         false => (model, None),
         true => {
             let mut checkpoint = files::checkpoint(&path)?;
@@ -95,14 +110,14 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
                 training.step,
                 config.schedule.total_steps
             ));
-            (checkpoint.model, Some((training.momentum, training.step)))
+            (checkpoint.model, Some(training))
         }
     };
-    if args.run.resume && momentum.is_none() {
+    if args.run.resume && resumed.is_none() {
         console.note(&format!("{} is not there yet: beginning the run", path.display()));
     }
     let device = scene.open_device()?;
-    if momentum.is_none() {
+    if resumed.is_none() {
         remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
     }
 
@@ -118,13 +133,13 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
     let total = config.schedule.total_steps;
     scene.tune(&device, &model.graph, config.batch, Mode::Train)?;
-    let mut trainer = Trainer::new(Arc::clone(&device), model, config)?;
-    if let Some((momentum, step)) = &momentum {
-        trainer.resume(momentum, *step)?;
-    }
-    let log = Log::open(&out, Phase::Train, trainer.steps())?;
+    let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
+    let momentum = resumed.map(|training| training.momentum);
+    let start = Start { model, config, momentum, step, rollbacks };
+    let log = Log::open(&out, Phase::Train, start.step)?;
     let ended = Run {
         console,
+        device,
         phase: Phase::Train,
         train,
         test: &test,
@@ -135,14 +150,16 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         path: path.clone(),
         log,
         collapse: None,
+        care: &args.run.care,
+        rollbacks: 0,
     }
-    .go(&mut trainer)?;
-    let (evaluation, seconds) = match ended {
+    .go(start)?;
+    let (evaluation, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&path, step, total, resume)?;
             return Ok(Outcome::Interrupted);
         }
-        Ended::Finished { evaluation, seconds, .. } => (evaluation, seconds),
+        Ended::Finished { evaluation, config, device, seconds, .. } => (evaluation, config, device, seconds),
     };
     let report = json!({
         "phase": "train",
@@ -156,7 +173,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         "data": splits.train.name(),
         "classes": splits.train.classes(),
         "epochs": args.recipe.epochs,
-        "config": trainer.config(),
+        "config": config,
         "augment": augment,
         "seed": seed,
         "seconds": seconds,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use centripetal::data::{Dataset, Normalization};
-use centripetal::{Error, ErrorKind, Result};
+use super::{Dataset, Normalization};
+use crate::error::{Error, ErrorKind, Result};
 
 struct Normalized {
     dataset: Arc<dyn Dataset>,
@@ -14,10 +14,7 @@ struct Normalized {
 ///
 /// # Errors
 /// [`ErrorKind::Checkpoint`] for statistics that are not one finite mean and positive deviation a channel.
-pub(crate) fn normalized(
-    dataset: Arc<dyn Dataset>,
-    normalization: &Normalization,
-) -> Result<Arc<dyn Dataset>> {
+pub fn normalized(dataset: Arc<dyn Dataset>, normalization: &Normalization) -> Result<Arc<dyn Dataset>> {
     let Normalization { mean, std } = normalization;
     let channels = dataset.shape()[0];
     let fits = mean.len() == channels
@@ -65,11 +62,13 @@ impl Dataset for Normalized {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data;
+    use crate::data::{InMemory, names};
 
     #[test]
     fn statistics_are_replaced_and_checked() {
-        let images = data::open("embedded", 0).expect("opens").test;
+        let own = Normalization { mean: vec![0.0], std: vec![1.0] };
+        let images = InMemory::new("tiny", [1, 1, 1], names(&["a"]), vec![0; 5], vec![0; 5], own);
+        let images: Arc<dyn Dataset> = Arc::new(images.expect("a data set"));
         let other = Normalization { mean: vec![0.5], std: vec![0.25] };
         let wrapped = normalized(Arc::clone(&images), &other).expect("fits");
         assert_eq!(wrapped.normalization(), &other);

@@ -1,0 +1,56 @@
+//! GPUs that go away in the middle of a run.
+
+use tempfile::TempDir;
+
+use super::kills::{command, done, told};
+use super::table::Row;
+use centripetal::rng::Rng;
+use serde_json::Value;
+
+/// Steps of the run.
+const STEPS: usize = 18;
+
+/// Loses the device at a random step: the run stops and is resumed on a new one, or goes on on the CPU. Both must end as
+/// accurate as a run that nothing happened to.
+pub(crate) fn lost(tries: usize) -> Vec<Row> {
+    const RESUMED: &str = "GPU lost (destroyed), run resumed on a new one";
+    const MOVED: &str = "GPU lost (destroyed), run goes on on the CPU";
+    if std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1") {
+        return [RESUMED, MOVED].map(|fault| Row::skipped(fault, "CENTRIPETAL_SKIP_GPU=1")).into();
+    }
+    let dir = TempDir::new().expect("a folder");
+    let run = |out: &str, more: &[&str]| {
+        let words =
+            ["train", "lenet", "--data", "synthetic", "--train-limit", "120", "--test-limit", "50", "--json"];
+        let words = [&words[..], &["--batch", "20", "--epochs", "3", "--device", "gpu", "--out", out], more];
+        command(dir.path(), &words.concat()).output().expect("starts")
+    };
+    let loss = |stdout: &[u8]| -> Result<f64, String> {
+        let report: Value = serde_json::from_slice(stdout).map_err(|error| error.to_string())?;
+        report["base_loss"].as_f64().ok_or_else(|| format!("no loss in {report}"))
+    };
+    let whole = run("whole", &[]);
+    done(&whole).expect("an undisturbed run ends well");
+    let whole = loss(&whole.stdout).expect("a report");
+    let close = |stdout: &[u8]| {
+        let found = loss(stdout)?;
+        let apart = (found - whole).abs() / whole.max(1.0);
+        if apart < 2e-2 { Ok(()) } else { Err(format!("loss {found} instead of {whole}")) }
+    };
+    let mut rng = Rng::new(3);
+    let (mut resumed, mut moved) = (Row::new(RESUMED), Row::new(MOVED));
+    for index in 0..tries {
+        let step = (1 + rng.below(STEPS)).to_string();
+        let out = format!("lost-{index}");
+        let rehearse = ["--checkpoint-minutes", "0", "--rehearse-device-loss", &step];
+        let lost = run(&out, &rehearse);
+        resumed.count(told(&lost, "destroyed").and_then(|()| {
+            let again = run(&out, &["--resume"]);
+            done(&again).and_then(|()| close(&again.stdout))
+        }));
+        let other = format!("moved-{index}");
+        let saved = run(&other, &[&rehearse[..], &["--on-device-loss", "cpu"]].concat());
+        moved.count(done(&saved).and_then(|()| close(&saved.stdout)));
+    }
+    vec![resumed, moved]
+}

@@ -1,0 +1,128 @@
+// Files that a visitor picked, on their way to the engine. Looked at before they are read: a wrong file may be large.
+
+import type { Session as Engine } from '../pkg/centripetal_web.js';
+import type { DataInfo, Files, SessionError } from './types.ts';
+
+/** Most bytes of a data set; CIFAR-10 has 180 MB. */
+const MOST_BYTES = 512e6;
+/** Width and height that pictures are scaled to. */
+const SIDE = 32;
+const MOST_PICTURES = 60_000;
+const PICTURE = /\.(png|jpe?g|webp|gif|bmp)$/i;
+
+type Problem = (doing: string, expected: string, found: string, next: string, kind?: string) => SessionError;
+type Picked = Files[number];
+
+const pathOf = (file: Picked) => ('webkitRelativePath' in file && file.webkitRelativePath) || file.name;
+const sizeOf = (file: Picked) => (file instanceof Blob ? file.size : file.bytes.byteLength);
+
+/** The content of a file, unpacked if it is gzip: the engine leaves that to the browser. */
+export async function contentOf(file: Blob, name: string, problem: Problem): Promise<Uint8Array> {
+  const start = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (start[0] !== 0x1f || start[1] !== 0x8b) return new Uint8Array(await file.arrayBuffer());
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  try {
+    const reader = file.stream().pipeThrough(new DecompressionStream('gzip')).getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      parts.push(next.value);
+      size += next.value.length;
+      if (size > MOST_BYTES) break;
+    }
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    throw problem(`unpacking ${name}`, 'a sound gzip file', found, 'The file is damaged or cut off: download it again', 'format');
+  }
+  if (size > MOST_BYTES) throw tooLarge(name, size, problem);
+  const content = new Uint8Array(size);
+  parts.reduce((at, part) => (content.set(part, at), at + part.length), 0);
+  return content;
+}
+
+const blobOf = (file: Picked) => (file instanceof Blob ? file : new Blob([file.bytes]));
+
+function tooLarge(names: string, size: number, problem: Problem): SessionError {
+  const expected = `a data set of at most ${MOST_BYTES / 1e6} MB`;
+  return problem(`reading ${names}`, expected, `${Math.round(size / 1e6)} MB`, 'Pick the files of one data set, or a part of it', 'data');
+}
+
+export async function openFiles(
+  engine: Engine,
+  files: Files,
+  problem: Problem,
+  progress: (done: number, of: number) => void,
+): Promise<DataInfo> {
+  const listed = files.slice(0, 4).map((file) => file.name).join(', ') || 'no files';
+  const size = files.reduce((sum, file) => sum + sizeOf(file), 0);
+  if (size > MOST_BYTES) {
+    throw tooLarge(listed, size, problem);
+  }
+  const pictures = files.filter((file) => PICTURE.test(file.name));
+  if (pictures.length > 0) return openPictures(engine, pictures, problem, progress);
+  const bytes: Uint8Array[] = [];
+  for (const file of files) {
+    progress(bytes.length, files.length);
+    bytes.push(await contentOf(blobOf(file), file.name, problem));
+  }
+  progress(files.length, files.length);
+  return engine.useFiles(files.map(pathOf), bytes) as DataInfo;
+}
+
+/** Pictures in folders: the folder is the class, a folder train or test above it the split. */
+async function openPictures(
+  engine: Engine,
+  pictures: Picked[],
+  problem: Problem,
+  progress: (done: number, of: number) => void,
+): Promise<DataInfo> {
+  const doing = `reading ${pictures.length} pictures`;
+  if (pictures.length > MOST_PICTURES) {
+    throw problem(doing, `at most ${MOST_PICTURES}`, String(pictures.length), 'Pick a part of them', 'data');
+  }
+  const place = (file: Picked) => {
+    const folders = pathOf(file).split('/').slice(0, -1);
+    return { file, label: folders.at(-1) ?? '', test: folders.some((folder) => /^(test|val|valid|validation)$/i.test(folder)) };
+  };
+  const placed = pictures.map(place).sort((a, b) => Number(a.test) - Number(b.test));
+  const classes = [...new Set(placed.map(({ label }) => label))].sort();
+  if (classes.length < 2) {
+    throw problem(doing, 'folders of pictures, one a class', `${classes.length} folder`, 'Pick the folder that holds the folders', 'data');
+  }
+  const held = placed.filter(({ test }) => test).length;
+  // Without a test split every sixth picture is held out: of all classes, so they must be mixed.
+  if (held === 0 || held === placed.length) mix(placed);
+  const plane = SIDE * SIDE;
+  const pixels = new Uint8Array(placed.length * 3 * plane);
+  const canvas = new OffscreenCanvas(SIDE, SIDE);
+  const context = canvas.getContext('2d', { willReadFrequently: true })!;
+  for (const [index, { file }] of placed.entries()) {
+    if (index % 50 === 0) progress(index, placed.length);
+    const blob = blobOf(file);
+    const bitmap = await createImageBitmap(blob).catch(() => {
+      throw problem(`reading ${pathOf(file)}`, 'a picture that the browser can show', `${blob.size} bytes that are none`, 'Leave it out', 'data');
+    });
+    context.clearRect(0, 0, SIDE, SIDE);
+    context.drawImage(bitmap, 0, 0, SIDE, SIDE);
+    bitmap.close();
+    const rgba = context.getImageData(0, 0, SIDE, SIDE).data;
+    for (let channel = 0; channel < 3; channel++) {
+      const from = (index * 3 + channel) * plane;
+      for (let at = 0; at < plane; at++) pixels[from + at] = rgba[at * 4 + channel]!;
+    }
+  }
+  progress(placed.length, placed.length);
+  const labels = Uint32Array.from(placed, ({ label }) => classes.indexOf(label));
+  const name = pathOf(placed[0]!.file).split('/')[0] ?? 'pictures';
+  const shape = Uint32Array.of(3, SIDE, SIDE);
+  return engine.useImages(name, shape, classes, pixels, labels, held === placed.length ? 0 : held) as DataInfo;
+}
+
+/** Shuffles by a fixed sequence: the same files give the same split. */
+function mix<T>(values: T[]): void {
+  let state = 0x2545f491;
+  for (let last = values.length - 1; last > 0; last--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = state % (last + 1);
+    [values[last], values[other]] = [values[other]!, values[last]!];
+  }
+}

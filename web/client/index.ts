@@ -1,0 +1,2 @@
+export * from './session.ts';
+export type * from './types.ts';

@@ -1,0 +1,258 @@
+// The page's side of a session: promises and events over one Web Worker.
+
+import type {
+  Answer,
+  Certificate,
+  Comparison,
+  DataInfo,
+  DeviceChoice,
+  DeviceInfo,
+  Files,
+  FilterView,
+  Forecast,
+  KernelCheck,
+  NetworkInfo,
+  Phase,
+  Progress,
+  SessionError,
+  SessionEvents,
+  SetResult,
+  Settings,
+} from './types.ts';
+
+/** Names of the model zoo. */
+export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16', 'densenet40', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'se_resnet18', 'se_resnet50', 'densenet121', 'vgg16_bn', 'mobilenet_v1', 'mobilenet_v2', 'googlenet'] as const;
+
+/** Settings with which the data that comes with the page is learnt, and clusters collapse, within a minute or two. */
+export const DEFAULTS: Settings = {
+  model: 'lenet',
+  width: 1,
+  batch: 32,
+  seed: 0,
+  lr: 0.05,
+  keep: '5/8',
+  strength: 'auto',
+  collapseSteps: 240,
+  // At 0.9 no strength makes filters identical in fewer than about 340 steps.
+  momentum: 0.8,
+  weightDecay: 0.0005,
+  clustering: 'kmeans',
+};
+
+/** The error of a rejected promise; its parts are those of `SessionError`. */
+export class SessionFault extends Error implements SessionError {
+  readonly kind: string;
+  readonly doing: string;
+  readonly expected: string;
+  readonly found: string;
+  readonly next: string;
+
+  constructor(error: SessionError) {
+    super(error.message);
+    this.name = 'SessionFault';
+    this.kind = error.kind;
+    this.doing = error.doing;
+    this.expected = error.expected;
+    this.found = error.found;
+    this.next = error.next;
+  }
+}
+
+export interface OpenOptions {
+  device?: DeviceChoice;
+  /** Where the WebAssembly module is, if not beside the worker. */
+  wasmUrl?: string;
+  /** The folder of the data set that comes with the page; `data/` beside the document unless given. */
+  dataUrl?: string;
+}
+
+type Answered = { id: number; result?: unknown; error?: SessionError };
+type Told = { event: keyof SessionEvents; data: never };
+type Listener = (data: never) => void;
+
+/** A training session. Everything happens in a worker; a request waits for the chunk of training under way. */
+export class Session {
+  #worker: Worker;
+  #device!: DeviceInfo;
+  #next = 0;
+  #closed: SessionFault | undefined;
+  #waiting = new Map<number, { resolve: (result: never) => void; reject: (error: SessionFault) => void }>();
+  #listeners = new Map<keyof SessionEvents, Set<Listener>>();
+
+  private constructor() {
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+    this.#worker.onmessage = ({ data }: MessageEvent<Answered | Told>) => {
+      if ('event' in data) this.#tell(data.event, data.data);
+      else this.#settle(data);
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#fail(event.message || 'the worker could not be loaded');
+    };
+  }
+
+  /** Starts the worker and opens a device. */
+  static async open(options: OpenOptions = {}): Promise<Session> {
+    const session = new Session();
+    const absolute = (url: string) => new URL(url, document.baseURI).href;
+    const { device = 'auto', wasmUrl, dataUrl = 'data/' } = options;
+    try {
+      session.#device = await session.#ask('open', {
+        device,
+        dataUrl: absolute(dataUrl),
+        ...(wasmUrl ? { wasmUrl: absolute(wasmUrl) } : {}),
+      });
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+    return session;
+  }
+
+  /** The device in use; it changes when one is lost. */
+  get device(): DeviceInfo {
+    return this.#device;
+  }
+
+  /** Calls `listener` for every event of that name; the function returned ends that. */
+  on<K extends keyof SessionEvents>(event: K, listener: (data: SessionEvents[K]) => void): () => void {
+    const listeners = this.#listeners.get(event) ?? new Set<Listener>();
+    this.#listeners.set(event, listeners.add(listener as Listener));
+    return () => void listeners.delete(listener as Listener);
+  }
+
+  /** The part of Fashion-MNIST that comes with the page. */
+  useEmbedded(): Promise<DataInfo> {
+    return this.#ask('useEmbedded');
+  }
+
+  /** IDX files (gzip or not, two or four), CIFAR-10 or CIFAR-100 (binary version), or pictures in folders. */
+  useFiles(files: Files): Promise<DataInfo> {
+    return this.#ask('useFiles', [...files]);
+  }
+
+  /** A random base network. */
+  reset(settings: Settings): Promise<NetworkInfo> {
+    return this.#ask('reset', settings);
+  }
+
+  /** Changes settings of a run under way. */
+  set(changes: Partial<Settings>): Promise<SetResult> {
+    return this.#ask('set', changes);
+  }
+
+  /** Begins to train; goes on until `pause`, or until C-SGD has done its steps. */
+  train(): Promise<void> {
+    return this.#ask('train');
+  }
+
+  pause(): Promise<void> {
+    return this.#ask('pause');
+  }
+
+  /** Trains `count` steps and no more. */
+  step(count = 1): Promise<Progress> {
+    return this.#ask('step', count);
+  }
+
+  /** From the base network to C-SGD. */
+  cluster(): Promise<{ forecast: Forecast; network: NetworkInfo; widths: Record<string, [number, number]> }> {
+    return this.#ask('cluster');
+  }
+
+  /** The filters of a layer as they are now. */
+  filters(layer: string): Promise<FilterView> {
+    return this.#ask('filters', layer);
+  }
+
+  /** From C-SGD to the slim network. */
+  cut(): Promise<{ certificate: Certificate; network: NetworkInfo }> {
+    return this.#ask('cut');
+  }
+
+  /** The base network cut to the widths of the clusters by the L1 norm of its filters. */
+  compareL1(): Promise<{ comparison: Comparison; network: NetworkInfo }> {
+    return this.#ask('compareL1');
+  }
+
+  /** What every network that exists says of an image (C, H, W; 0 to 1) or of a test image. */
+  classify(
+    image: Float32Array | 'test',
+    index = 0,
+  ): Promise<{ answers: Answer[]; image: Float32Array; label: number | null }> {
+    return this.#ask('classify', image, index);
+  }
+
+  testImage(index: number): Promise<{ pixels: Float32Array; label: number }> {
+    return this.#ask('testImage', index);
+  }
+
+  /** The current network on all test images. */
+  evaluate(): Promise<{ accuracy: number; loss: number; samples: number }> {
+    return this.#ask('evaluate');
+  }
+
+  /** A checkpoint: safetensors, which the command line reads too. */
+  save(which: 'base' | 'wide' | 'slim'): Promise<Uint8Array> {
+    return this.#ask('save', which);
+  }
+
+  /** Makes the network of a checkpoint the current one. */
+  load(
+    name: string,
+    bytes: ArrayBuffer,
+  ): Promise<{ network: NetworkInfo; phase: Phase; settings: Partial<Settings> }> {
+    return this.#ask('load', name, bytes, DEFAULTS);
+  }
+
+  /** Every kernel against its twin; `work` events tell which one runs. */
+  selfTest(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
+    return this.#ask('selfTest');
+  }
+
+  /** Destroys the device on purpose. For tests. */
+  loseDevice(): Promise<void> {
+    return this.#ask('loseDevice');
+  }
+
+  /** Ends the worker. Whatever is still asked is rejected. */
+  close(): void {
+    this.#worker.terminate();
+    this.#fail('the session was closed');
+  }
+
+  #ask<T>(method: string, ...args: unknown[]): Promise<T> {
+    if (this.#closed) return Promise.reject(this.#closed);
+    const id = this.#next++;
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (result: never) => void, reject });
+      this.#worker.postMessage({ id, method, args });
+    });
+  }
+
+  #settle({ id, result, error }: Answered): void {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (error) waiting?.reject(new SessionFault(error));
+    else waiting?.resolve(result as never);
+  }
+
+  #tell(event: keyof SessionEvents, data: never): void {
+    if (event === 'device') this.#device = data;
+    for (const listener of this.#listeners.get(event) ?? []) listener(data);
+  }
+
+  #fail(found: string): void {
+    const error = {
+      kind: 'closed',
+      doing: 'running the session',
+      expected: 'a worker',
+      found,
+      next: 'Open another session',
+      message: `running the session: ${found}. Open another session`,
+    };
+    this.#closed = new SessionFault(error);
+    for (const { reject } of this.#waiting.values()) reject(this.#closed);
+    this.#waiting.clear();
+  }
+}

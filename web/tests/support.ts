@@ -1,0 +1,84 @@
+// What the browser tests share: a server, a page that reports every error and every request, the native programs.
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { test as base, expect, type Page } from '@playwright/test';
+import type * as Client from '../client/index.ts';
+import { serve } from '../serve.mjs';
+
+export const web = resolve(import.meta.dirname, '..');
+export const root = resolve(web, '..');
+
+declare global {
+  interface Window {
+    centripetal: typeof Client;
+  }
+}
+
+/** A native program of this repository, the one built last; `cargo test` builds them. */
+export function native(program: string, ...args: string[]): string {
+  const places = ['release', 'debug'].map((profile) => resolve(root, 'target', profile, program));
+  const built = places.filter((place) => existsSync(place));
+  const [path] = built.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  if (!path) throw new Error(`${program} is not built: cargo build --workspace --examples`);
+  return execFileSync(path, args, { encoding: 'utf8', env: { XDG_RUNTIME_DIR: '/tmp', ...process.env } });
+}
+
+/** Fails on console errors, exceptions and requests to other hosts; returns the problems seen so far. */
+export function watch(page: Page, host: string): string[] {
+  const problems: string[] = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error') problems.push(`console: ${message.text()}`);
+  });
+  page.on('pageerror', (error) => problems.push(`exception: ${error.message}`));
+  page.on('request', (request) => {
+    const url = request.url();
+    if (!url.startsWith(host) && !/^(data|blob):/.test(url)) problems.push(`request to ${url}`);
+  });
+  return problems;
+}
+
+interface Fixtures {
+  /** A page with `window.centripetal`, the npm package as it is published. */
+  client: Page;
+}
+
+interface WorkerFixtures {
+  /** Address of `web/`. */
+  folder: string;
+  /** Address of `web/dist`, below a sub-path. */
+  site: string;
+}
+
+export const test = base.extend<Fixtures, WorkerFixtures>({
+  folder: [
+    async ({}, use) => {
+      const { server, url } = await serve(0, '/', web);
+      await use(url);
+      server.close();
+    },
+    { scope: 'worker' },
+  ],
+  site: [
+    async ({}, use) => {
+      const { server, url } = await serve(0, '/some/sub-path/', resolve(web, 'dist'));
+      await use(url);
+      server.close();
+    },
+    { scope: 'worker' },
+  ],
+  client: async ({ page, folder }, use) => {
+    const problems = watch(page, folder);
+    await openHarness(page, folder);
+    await use(page);
+    expect(problems).toEqual([]);
+  },
+});
+
+export async function openHarness(page: Page, folder: string): Promise<void> {
+  await page.goto(`${folder}tests/harness.html`);
+  await page.waitForFunction(() => Boolean(window.centripetal));
+}
+
+export { expect };
