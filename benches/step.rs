@@ -103,6 +103,7 @@ fn training(device: &Arc<Device>, name: &str, input: Shape, batch: usize, centri
         schedule: Schedule { base_lr: 0.01, total_steps: 1 << 40, warmup_steps: 0, decay: Decay::Constant },
         sgd: SgdConfig::default(),
         centripetal,
+        sparsity: None,
     };
     let mut trainer = Trainer::new(device.clone(), model.clone(), config).expect("a trainer");
     let data = images(input, batch);

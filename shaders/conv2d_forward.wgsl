@@ -1,12 +1,12 @@
 // Convolution, forward: y[n,k,p,q] = bias[k] + sum over c,r,s of weight[k,c,r,s] * x[n,c,h,w]
 // with h = p * stride_h + r * dilation_h - pad_top, w likewise; x is 0 outside of the image.
 //
-// An invocation holds a tile of 4 filters x 8 pixels in registers: 12 loads pay for 32 multiply-adds. No workgroup
+// An invocation holds a tile of 8 filters x 8 pixels in registers: 16 loads pay for 64 multiply-adds. No workgroup
 // memory: software adapters pay dearly for barriers. The border test depends on (r, s) alone, so it stays out of the
 // loop over channels. All invocations of a workgroup share their filters, so loads of weights are uniform.
 //
 // Shapes  x [N, C, H, W], weight [K, C/groups, R, S], bias [K] (read when has_bias is 1), y [N, K, P, Q]
-// Grid    a workgroup is 4 filters of one group x 512 pixels of all N*P*Q, neighbours in neighbouring invocations
+// Grid    a workgroup is 8 filters of one group x 512 pixels of all N*P*Q, neighbours in neighbouring invocations
 // Twin    conv2d_forward in src/ops/conv2d.rs
 
 struct Params {
@@ -59,15 +59,16 @@ fn main(
 ) {
     let group_channels = params.c / params.groups;
     let group_filters = params.k / params.groups;
-    let group_tiles = (group_filters + 3u) / 4u;
+    let group_tiles = (group_filters + 7u) / 8u;
     let tiles = group_tiles * params.groups;
     let index = group.y * groups.x + group.x;
     let tile = index % tiles;
     let filter_group = tile / group_tiles;
-    let first = filter_group * group_filters + tile % group_tiles * 4u;
+    let first = filter_group * group_filters + tile % group_tiles * 8u;
     let end = (filter_group + 1u) * group_filters;
     // A tile at the edge of its group repeats the last filter and does not store it again.
-    let k = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(end - 1u));
+    let k_a = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(end - 1u));
+    let k_b = min(vec4<u32>(first + 4u, first + 5u, first + 6u, first + 7u), vec4<u32>(end - 1u));
 
     let area = params.p * params.q;
     let pixel_a = index / tiles * 512u + local + vec4<u32>(0u, 64u, 128u, 192u);
@@ -84,18 +85,28 @@ fn main(
     let left_b = pixel_b % params.q * params.stride_w - params.pad_left;
     let exists_b = pixel_b < vec4<u32>(params.n * area);
 
-    var start = vec4<f32>(0.0);
+    var start_a = vec4<f32>(0.0);
+    var start_b = vec4<f32>(0.0);
     if params.has_bias == 1u {
-        start = vec4<f32>(bias[k.x], bias[k.y], bias[k.z], bias[k.w]);
+        start_a = vec4<f32>(bias[k_a.x], bias[k_a.y], bias[k_a.z], bias[k_a.w]);
+        start_b = vec4<f32>(bias[k_b.x], bias[k_b.y], bias[k_b.z], bias[k_b.w]);
     }
-    var sum_0a = vec4<f32>(start.x);
+    var sum_0a = vec4<f32>(start_a.x);
     var sum_0b = sum_0a;
-    var sum_1a = vec4<f32>(start.y);
+    var sum_1a = vec4<f32>(start_a.y);
     var sum_1b = sum_1a;
-    var sum_2a = vec4<f32>(start.z);
+    var sum_2a = vec4<f32>(start_a.z);
     var sum_2b = sum_2a;
-    var sum_3a = vec4<f32>(start.w);
+    var sum_3a = vec4<f32>(start_a.w);
     var sum_3b = sum_3a;
+    var sum_4a = vec4<f32>(start_b.x);
+    var sum_4b = sum_4a;
+    var sum_5a = vec4<f32>(start_b.y);
+    var sum_5b = sum_5a;
+    var sum_6a = vec4<f32>(start_b.z);
+    var sum_6b = sum_6a;
+    var sum_7a = vec4<f32>(start_b.w);
+    var sum_7b = sum_7a;
     let taps = params.r * params.s;
     for (var r = 0u; r < params.r; r++) {
         // Above the image this wraps to huge numbers, which are outside as well.
@@ -108,14 +119,19 @@ fn main(
             let inside_b = (h_b < vec4<u32>(params.h)) & (w_b < vec4<u32>(params.w)) & exists_b;
             var x_a = select(vec4<u32>(0u), image_a + h_a * params.w + w_a, inside_a);
             var x_b = select(vec4<u32>(0u), image_b + h_b * params.w + w_b, inside_b);
-            var at = k * (group_channels * taps) + (r * params.s + s);
+            var at_a = k_a * (group_channels * taps) + (r * params.s + s);
+            var at_b = k_b * (group_channels * taps) + (r * params.s + s);
             for (var c = 0u; c < group_channels; c++) {
                 let value_a = load(x_a, inside_a);
                 let value_b = load(x_b, inside_b);
-                let weight_0 = weight[at.x];
-                let weight_1 = weight[at.y];
-                let weight_2 = weight[at.z];
-                let weight_3 = weight[at.w];
+                let weight_0 = weight[at_a.x];
+                let weight_1 = weight[at_a.y];
+                let weight_2 = weight[at_a.z];
+                let weight_3 = weight[at_a.w];
+                let weight_4 = weight[at_b.x];
+                let weight_5 = weight[at_b.y];
+                let weight_6 = weight[at_b.z];
+                let weight_7 = weight[at_b.w];
                 sum_0a += weight_0 * value_a;
                 sum_0b += weight_0 * value_b;
                 sum_1a += weight_1 * value_a;
@@ -124,9 +140,18 @@ fn main(
                 sum_2b += weight_2 * value_b;
                 sum_3a += weight_3 * value_a;
                 sum_3b += weight_3 * value_b;
+                sum_4a += weight_4 * value_a;
+                sum_4b += weight_4 * value_b;
+                sum_5a += weight_5 * value_a;
+                sum_5b += weight_5 * value_b;
+                sum_6a += weight_6 * value_a;
+                sum_6b += weight_6 * value_b;
+                sum_7a += weight_7 * value_a;
+                sum_7b += weight_7 * value_b;
                 x_a += plane;
                 x_b += plane;
-                at += taps;
+                at_a += taps;
+                at_b += taps;
             }
         }
     }
@@ -143,5 +168,21 @@ fn main(
     if first + 3u < end {
         store(first + 3u, pixel_a, sum_3a);
         store(first + 3u, pixel_b, sum_3b);
+    }
+    if first + 4u < end {
+        store(first + 4u, pixel_a, sum_4a);
+        store(first + 4u, pixel_b, sum_4b);
+    }
+    if first + 5u < end {
+        store(first + 5u, pixel_a, sum_5a);
+        store(first + 5u, pixel_b, sum_5b);
+    }
+    if first + 6u < end {
+        store(first + 6u, pixel_a, sum_6a);
+        store(first + 6u, pixel_b, sum_6b);
+    }
+    if first + 7u < end {
+        store(first + 7u, pixel_a, sum_7a);
+        store(first + 7u, pixel_b, sum_7b);
     }
 }

@@ -1,12 +1,12 @@
 // Convolution, gradient of the input: dx[n,c,h,w] = sum over k,r,s of weight[k,c,r,s] * dy[n,k,p,q], over those (r, s)
 // for which p = (h + pad_top - r * dilation_h) / stride_h is a whole number and in the image, q likewise.
 //
-// An invocation holds a tile of 4 channels x 8 pixels in registers, as conv2d_forward.wgsl does. With a stride, a pixel
+// An invocation holds a tile of 8 channels x 8 pixels in registers, as conv2d_forward.wgsl does. With a stride, a pixel
 // meets only those taps that divide well. A workgroup therefore takes pixels of one class, (h mod stride_h,
 // w mod stride_w): whether a tap fits is then the same for all of it, and no zeros are multiplied.
 //
 // Shapes  dy [N, K, P, Q], weight [K, C/groups, R, S], dx [N, C, H, W]
-// Grid    a workgroup is 4 channels of one group x 512 pixels of one class
+// Grid    a workgroup is 8 channels of one group x 512 pixels of one class
 // Twin    conv2d_input_gradient in src/ops/conv2d.rs
 
 struct Params {
@@ -63,14 +63,15 @@ fn main(
 ) {
     let group_channels = params.c / params.groups;
     let group_filters = params.k / params.groups;
-    let group_tiles = (group_channels + 3u) / 4u;
+    let group_tiles = (group_channels + 7u) / 8u;
     let tiles = group_tiles * params.groups;
     let index = group.y * groups.x + group.x;
     let tile = index % tiles;
     let filter_group = tile / group_tiles;
     // Channels within the group; a tile at its edge repeats the last one and does not store it again.
-    let first = tile % group_tiles * 4u;
-    let c = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(group_channels - 1u));
+    let first = tile % group_tiles * 8u;
+    let c_a = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(group_channels - 1u));
+    let c_b = min(vec4<u32>(first + 4u, first + 5u, first + 6u, first + 7u), vec4<u32>(group_channels - 1u));
 
     // The pixels of a class form an image of rows x columns; the smaller classes leave its last row or column empty.
     let rows = (params.h + params.stride_h - 1u) / params.stride_h;
@@ -110,6 +111,14 @@ fn main(
     var sum_2b = sum_0a;
     var sum_3a = sum_0a;
     var sum_3b = sum_0a;
+    var sum_4a = sum_0a;
+    var sum_4b = sum_0a;
+    var sum_5a = sum_0a;
+    var sum_5b = sum_0a;
+    var sum_6a = sum_0a;
+    var sum_6b = sum_0a;
+    var sum_7a = sum_0a;
+    var sum_7b = sum_0a;
     let taps = params.r * params.s;
     let filter_size = group_channels * taps;
     let stride = vec2<i32>(i32(params.stride_h), i32(params.stride_w));
@@ -132,14 +141,19 @@ fn main(
             let inside_b = (p_b < vec4<u32>(params.p)) & (q_b < vec4<u32>(params.q)) & exists_b;
             var dy_a = select(vec4<u32>(0u), image_a + p_a * params.q + q_a, inside_a);
             var dy_b = select(vec4<u32>(0u), image_b + p_b * params.q + q_b, inside_b);
-            var at = first_filter * filter_size + c * taps + (r * params.s + s);
+            var at_a = first_filter * filter_size + c_a * taps + (r * params.s + s);
+            var at_b = first_filter * filter_size + c_b * taps + (r * params.s + s);
             for (var k = 0u; k < group_filters; k++) {
                 let value_a = load(dy_a, inside_a);
                 let value_b = load(dy_b, inside_b);
-                let weight_0 = weight[at.x];
-                let weight_1 = weight[at.y];
-                let weight_2 = weight[at.z];
-                let weight_3 = weight[at.w];
+                let weight_0 = weight[at_a.x];
+                let weight_1 = weight[at_a.y];
+                let weight_2 = weight[at_a.z];
+                let weight_3 = weight[at_a.w];
+                let weight_4 = weight[at_b.x];
+                let weight_5 = weight[at_b.y];
+                let weight_6 = weight[at_b.z];
+                let weight_7 = weight[at_b.w];
                 sum_0a += weight_0 * value_a;
                 sum_0b += weight_0 * value_b;
                 sum_1a += weight_1 * value_a;
@@ -148,9 +162,18 @@ fn main(
                 sum_2b += weight_2 * value_b;
                 sum_3a += weight_3 * value_a;
                 sum_3b += weight_3 * value_b;
+                sum_4a += weight_4 * value_a;
+                sum_4b += weight_4 * value_b;
+                sum_5a += weight_5 * value_a;
+                sum_5b += weight_5 * value_b;
+                sum_6a += weight_6 * value_a;
+                sum_6b += weight_6 * value_b;
+                sum_7a += weight_7 * value_a;
+                sum_7b += weight_7 * value_b;
                 dy_a += area;
                 dy_b += area;
-                at += filter_size;
+                at_a += filter_size;
+                at_b += filter_size;
             }
         }
     }
@@ -171,5 +194,21 @@ fn main(
     if first + 3u < group_channels {
         store(dx_a + 3u * plane, exists_a, sum_3a);
         store(dx_b + 3u * plane, exists_b, sum_3b);
+    }
+    if first + 4u < group_channels {
+        store(dx_a + 4u * plane, exists_a, sum_4a);
+        store(dx_b + 4u * plane, exists_b, sum_4b);
+    }
+    if first + 5u < group_channels {
+        store(dx_a + 5u * plane, exists_a, sum_5a);
+        store(dx_b + 5u * plane, exists_b, sum_5b);
+    }
+    if first + 6u < group_channels {
+        store(dx_a + 6u * plane, exists_a, sum_6a);
+        store(dx_b + 6u * plane, exists_b, sum_6b);
+    }
+    if first + 7u < group_channels {
+        store(dx_a + 7u * plane, exists_a, sum_7a);
+        store(dx_b + 7u * plane, exists_b, sum_7b);
     }
 }

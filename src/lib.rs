@@ -46,7 +46,7 @@
 //! let schedule = Schedule { base_lr: 0.05, total_steps: 400, warmup_steps: 0, decay: Decay::Constant };
 //! let strength = auto_strength(&schedule, 0.9, Direction::HeavyBall, 0.0, AUTO_TARGET)?;
 //! let centripetal = Some(Centripetal { clusters: clusters.clone(), strength });
-//! let config = TrainConfig { batch: 32, schedule, sgd: SgdConfig::default(), centripetal };
+//! let config = TrainConfig { batch: 32, schedule, sgd: SgdConfig::default(), centripetal, sparsity: None };
 //! let mut trainer = Trainer::new(device.clone(), model, config)?;
 //! let loader = Loader::training(data.clone(), 32, 0, Augment::NONE)?;
 //! let mut batch = Batch::default();
@@ -77,6 +77,7 @@ pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod prune;
+pub mod rewrite;
 pub mod rng;
 pub mod selftest;
 pub mod shape;

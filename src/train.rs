@@ -6,11 +6,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Model, Tensors};
 use crate::optim::csgd::{self, DeviationMeter, Table};
 use crate::optim::norms::{NormMeter, Norms};
-use crate::optim::{Schedule, SgdConfig, sgd};
+use crate::optim::{Schedule, SgdConfig, Sparsity, sgd, sparsity};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What C-SGD adds to SGD.
@@ -33,6 +34,9 @@ pub struct TrainConfig {
     pub sgd: SgdConfig,
     /// Clusters and strength for C-SGD; `None` is plain SGD.
     pub centripetal: Option<Centripetal>,
+    /// A penalty that makes filters or gammas small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Sparsity>,
 }
 
 /// A network being trained on a device.
@@ -45,6 +49,8 @@ pub struct Trainer {
     plan: Plan,
     update: CommandList,
     table: Option<Table>,
+    /// Rows under a penalty.
+    penalised: usize,
     meter: Option<(DeviationMeter, CommandList)>,
     norms: NormMeter,
     evaluation: Option<Plan>,
@@ -87,7 +93,20 @@ impl Trainer {
                 csgd::dispatch(&device, &config.sgd, centripetal.strength, clusters, &arenas)?
             }
         };
-        let update = device.record(vec![update])?;
+        let mut update = vec![update];
+        let mut penalised = 0;
+        if let Some(sparsity) = &config.sparsity {
+            if !(sparsity.strength.is_finite() && sparsity.strength >= 0.0) {
+                return Err(Error::new(ErrorKind::Argument, "setting the strength of a penalty")
+                    .expected("a number of at least 0")
+                    .found(sparsity.strength));
+            }
+            if let Some((dispatch, rows)) = sparsity::dispatch(&device, sparsity, &model.graph, &arenas)? {
+                update.push(dispatch);
+                penalised = rows;
+            }
+        }
+        let update = device.record(update)?;
         let norms = NormMeter::new(&device, &arenas)?;
         Ok(Trainer {
             device,
@@ -97,10 +116,11 @@ impl Trainer {
             plan,
             update,
             table,
+            penalised,
             meter,
+            norms,
             evaluation: None,
             answering: None,
-            norms,
             step: 0,
         })
     }
@@ -153,6 +173,9 @@ impl Trainer {
             _ => {
                 self.device.set_params(&mut self.update, 0, &sgd::params(&self.config.sgd, &self.arenas, lr))
             }
+        }
+        if let Some(sparsity) = self.config.sparsity.as_ref().filter(|_| self.penalised > 0) {
+            self.device.set_params(&mut self.update, 1, &sparsity::params(sparsity, self.penalised, lr));
         }
         self.plan.load(&self.device, &batch.images, &batch.labels);
         self.device.run(&[self.plan.commands(), &self.update]);
@@ -428,6 +451,45 @@ async fn run_answer(device: &Device, plan: &Plan, image: &[f32]) -> Result<Vec<f
     plan.load(device, image, &[]);
     device.run(&[plan.commands()]);
     device.read(plan.logits()).await
+}
+
+/// For each row of each weight tensor `(gradient . weights)^2`, summed over the first `batches` batches of `loader`: how much the
+/// loss would change to first order if the filter went (Molchanov et al., CVPR 2019).
+///
+/// # Errors
+/// Those of the model's validation, the loader and the device.
+pub async fn sensitivities(
+    device: &Device,
+    model: &Model,
+    loader: &Loader,
+    batches: usize,
+) -> Result<BTreeMap<String, Vec<f64>>> {
+    model.validate()?;
+    check_data(loader.dataset().as_ref(), model.graph.input, model.graph.classes()?)?;
+    let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
+    let plan = Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Train, Keep::Logits)?;
+    let mut batch = Batch::default();
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for index in 0..batches.min(loader.batches_per_epoch()) {
+        loader.fill(0, index, &mut batch)?;
+        plan.load(device, &batch.images, &batch.labels);
+        device.run(&[plan.commands()]);
+        let gradients = arenas.download_gradients(device).await?;
+        for (name, gradient) in gradients.iter().filter(|(name, _)| name.ends_with(".weight")) {
+            let Some(weights) = model.tensors.get(name) else { continue };
+            let rows = weights.dims[0];
+            let row_len = weights.data.len() / rows.max(1);
+            let sums = sums.entry(name.clone()).or_insert_with(|| vec![0.0; rows]);
+            let pairs =
+                gradient.data.chunks_exact(row_len.max(1)).zip(weights.data.chunks_exact(row_len.max(1)));
+            for (sum, (gradient, weights)) in sums.iter_mut().zip(pairs) {
+                let change: f64 =
+                    gradient.iter().zip(weights).map(|(g, w)| f64::from(*g) * f64::from(*w)).sum();
+                *sum += change.powi(2);
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// Refuses data that a network of `classes` logits and images of `input` cannot answer.

@@ -6,6 +6,8 @@ use centripetal::data::{Augment, Flip};
 use centripetal::device::DeviceChoice;
 use centripetal::models::{NAMES, Shortcut};
 use centripetal::optim::{Decay, Decayed, Direction, Schedule, SgdConfig};
+use centripetal::prune::criteria::Criterion;
+use centripetal::prune::target::WidthsByNodes;
 use centripetal::prune::width::{Ratio, Rounding};
 use centripetal::prune::{Clustering, Pace};
 use centripetal::{Error, ErrorKind, Result, Shape};
@@ -45,12 +47,24 @@ pub(crate) struct Common {
     /// Where to compute: auto (a hardware GPU if there is one, else the CPU), cpu, gpu or gpu:N
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Measure once which kernels are fastest on a GPU, and keep the choice in the cache folder; off: take the default
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Autotune::On)]
+    pub(crate) autotune: Autotune,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// No progress and no notes
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// Whether kernel variants are chosen by measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Autotune {
+    /// Measure what is not known yet.
+    On,
+    /// Neither measure nor look at what was measured.
+    Off,
 }
 
 /// The commands.
@@ -60,15 +74,17 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Train a network by SGD
     Train(Box<TrainArgs>),
-    /// Cluster a network's filters, make them identical by C-SGD, cut, certify
+    /// Cluster a network's filters, make them identical by C-SGD, cut, certify; or prune it by another method
     Prune(Box<PruneArgs>),
+    /// Prune one network by several methods on one budget, and write a table
+    Compare(Box<CompareArgs>),
     /// Measure accuracy and loss of a checkpoint
     Eval(EvalArgs),
     /// Layers, shapes, cost, memory and coupled layers of a checkpoint or zoo model
     Info(InfoArgs),
-    /// Turn PyTorch weights (a state_dict in safetensors) into a checkpoint
+    /// Turn an ONNX file, or PyTorch weights (a state_dict in safetensors), into a checkpoint
     Import(ImportArgs),
-    /// Write a checkpoint's weights for other tools
+    /// Write a checkpoint as ONNX, or its weights, for other tools
     Export(ExportArgs),
     /// List adapters, say which one is taken and test its kernels
     Devices,
@@ -290,6 +306,7 @@ pub(crate) enum OnDeviceLoss {
 #[command(after_help = "Examples:\n  \
     centripetal train lenet --data embedded\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1\n  \
+    centripetal train resnet20 --data cifar10:DIR --width 1.6 --squeeze --epochs 100 --lr 0.1\n  \
     centripetal train resnet20 --data folder@64:DIR --width 0.5 --schedule step --milestones 50,75\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1 --resume\n\n\
     Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl and OUT/report.json.")]
@@ -309,6 +326,9 @@ pub(crate) struct TrainArgs {
     /// Factor on every layer's width [default: 1]
     #[arg(long, value_name = "FACTOR", value_parser = over_zero)]
     pub(crate) width: Option<f64>,
+    /// Train by C-SGD with even clusters from the start, and cut to the width of factor 1 at the end; with --width over 1
+    #[arg(long, requires = "width")]
+    pub(crate) squeeze: bool,
     /// Number of classes [default: that of the data]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) classes: Option<usize>,
@@ -327,23 +347,33 @@ pub(crate) struct TrainArgs {
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
 pub(crate) struct Keep {
-    /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5% [default: 5/8]
-    #[arg(long, value_name = "RATIO", value_parser = keep_ratio)]
-    pub(crate) keep: Option<Ratio>,
+    /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5%; several, 13/16,11/16,5/8, are cut one after the other
+    /// [default: 5/8]
+    #[arg(long, value_name = "RATIO", value_parser = keep_ratio, value_delimiter = ',')]
+    pub(crate) keep: Vec<Ratio>,
     /// Keep this part inside residual blocks only; what residual sums tie together stays
     #[arg(long, value_name = "RATIO", value_parser = keep_internal_ratio)]
     pub(crate) keep_internal: Option<Ratio>,
     /// Widths by layer: lines `NAME WIDTH` or `NAME RATIO`, * for any run of characters; or a JSON object
     #[arg(long, value_name = "FILE")]
     pub(crate) widths: Option<PathBuf>,
+    /// Keep this part of the multiply-accumulates: every layer alike, the largest of 256 parts that is small enough
+    #[arg(long, value_name = "PART", value_parser = part)]
+    pub(crate) target_macs: Option<f64>,
 }
 
 /// `prune`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
     centripetal prune runs/lenet-embedded/base.safetensors --data embedded --keep 5/8\n  \
     centripetal prune base.safetensors --data cifar10:DIR --keep-internal 1/2 --epochs 60 --out runs/half\n  \
-    centripetal prune base.safetensors --data cifar10:DIR --widths widths.txt --freeze conv1\n\n\
+    centripetal prune base.safetensors --data cifar10:DIR --widths widths.txt --freeze conv1\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --keep 13/16,11/16,5/8 --epochs 20 --out runs/steps\n  \
+    centripetal prune base.safetensors --data cifar10:DIR --target-macs 0.5 --method l1 --finetune 20 --out runs/l1\n\n\
+    Methods: csgd (Ding et al. 2019) trains until filters are identical and loses nothing by the cut. The others delete the\n\
+    filters that matter least: l1 (Li et al. 2017), l2 (He et al. 2018), fpgm, near the geometric median (He et al. 2019),\n\
+    taylor (Molchanov et al. 2019), random (Mittal et al. 2018), and, after --epochs of training under a penalty, bn-scale\n\
+    (Liu et al. 2017) and group-lasso (Wen et al. 2016).\n\n\
     `--strength auto` takes the smallest strength whose forecast makes filters identical by the end of the schedule.\n\
     Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl and filters.png.")]
 pub(crate) struct PruneArgs {
@@ -359,6 +389,22 @@ pub(crate) struct PruneArgs {
     /// How filters to give up are found and made superfluous
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Csgd)]
     pub(crate) method: Method,
+    /// Train the cut network for so many epochs more, at --lr and the same schedule; for other methods than csgd
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0)]
+    pub(crate) finetune: usize,
+    /// Train the narrow architecture from random weights for --epochs instead of cutting anything
+    #[arg(long, conflicts_with_all = ["method", "finetune", "snap", "max_accuracy_drop"])]
+    pub(crate) from_scratch: bool,
+    /// Weight of the penalty of bn-scale and group-lasso beside the loss
+    #[arg(long, value_name = "LAMBDA", default_value_t = 1e-4, value_parser = over_zero)]
+    pub(crate) sparsity: f64,
+    /// Batches that taylor looks at
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub(crate) taylor_batches: usize,
+    /// Cut in steps (those of --keep, else 7/8, 3/4, 5/8, 1/2, 3/8, 1/4) as long as the test accuracy falls by at most so
+    /// many points
+    #[arg(long, value_name = "POINTS", value_parser = non_negative)]
+    pub(crate) max_accuracy_drop: Option<f64>,
     /// How to train.
     #[command(flatten)]
     pub(crate) recipe: Recipe,
@@ -395,6 +441,9 @@ pub(crate) struct PruneArgs {
     /// Folder for the results [default: the folder of FILE]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Widths that another command has computed, instead of --keep.
+    #[arg(skip)]
+    pub(crate) computed: Option<WidthsByNodes>,
 }
 
 /// How filters to give up are found and made superfluous.
@@ -402,6 +451,144 @@ pub(crate) struct PruneArgs {
 pub(crate) enum Method {
     /// Centripetal SGD.
     Csgd,
+    /// Least sum of absolute weights.
+    L1,
+    /// Least Euclidean norm.
+    L2,
+    /// Nearest to all others.
+    Fpgm,
+    /// Least gamma, after training that makes gammas small.
+    BnScale,
+    /// Least change of the loss, to first order.
+    Taylor,
+    /// Any.
+    Random,
+    /// Least Euclidean norm, after training that makes filters small.
+    GroupLasso,
+}
+
+impl Method {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// How it chooses; `None` for C-SGD, which does not.
+    pub(crate) fn criterion(self) -> Option<Criterion> {
+        match self {
+            Method::Csgd => None,
+            Method::L1 => Some(Criterion::L1),
+            Method::L2 => Some(Criterion::L2),
+            Method::Fpgm => Some(Criterion::Fpgm),
+            Method::BnScale => Some(Criterion::BnScale),
+            Method::Taylor => Some(Criterion::Taylor),
+            Method::Random => Some(Criterion::Random),
+            Method::GroupLasso => Some(Criterion::GroupLasso),
+        }
+    }
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    centripetal compare base.safetensors --data cifar10:DIR --keep 5/8 --epochs 20 --methods csgd,l1,fpgm,scratch --out runs/compare\n\n\
+    Every method gets the same base, widths, learning rate and --epochs. csgd spends them before the cut and none after it;\n\
+    bn-scale and group-lasso half of them before and half after; the other methods all of them after it. scratch trains the\n\
+    narrow architecture from random weights, and squeeze the base's by C-SGD from random weights, for --scratch-epochs.\n\
+    Writes OUT/compare.html, OUT/compare.csv, and each method's run to OUT/METHOD.")]
+pub(crate) struct CompareArgs {
+    /// The checkpoint to prune
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// What to keep.
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+    /// What to compare
+    #[arg(
+        long,
+        value_name = "METHOD,METHOD",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "csgd,l1,l2,fpgm,bn-scale,taylor,random,group-lasso,scratch,squeeze"
+    )]
+    pub(crate) methods: Vec<Contender>,
+    /// How to train.
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Learning rate
+    #[arg(long, value_name = "TAU", default_value_t = 0.03, value_parser = over_zero)]
+    pub(crate) lr: f64,
+    /// Epochs of scratch and squeeze [default: --epochs]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) scratch_epochs: Option<usize>,
+    /// Learning rate of scratch and squeeze [default: --lr]
+    #[arg(long, value_name = "TAU", value_parser = over_zero)]
+    pub(crate) scratch_lr: Option<f64>,
+    /// Weight of the penalty of bn-scale and group-lasso beside the loss
+    #[arg(long, value_name = "LAMBDA", default_value_t = 1e-4, value_parser = over_zero)]
+    pub(crate) sparsity: f64,
+    /// Whose filters decide in layers that share channels: the first layer's, or those of all side by side
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = PaceArg::Pacesetter)]
+    pub(crate) pace: PaceArg,
+    /// Leave this layer (and those that share its channels) as wide as it is; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) freeze: Vec<String>,
+    /// Seed, resume, force.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Folder for the results
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+/// What `compare` can compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Contender {
+    /// Centripetal SGD.
+    Csgd,
+    /// Least sum of absolute weights.
+    L1,
+    /// Least Euclidean norm.
+    L2,
+    /// Nearest to all others.
+    Fpgm,
+    /// Least gamma, after training that makes gammas small.
+    BnScale,
+    /// Least change of the loss, to first order.
+    Taylor,
+    /// Any.
+    Random,
+    /// Least Euclidean norm, after training that makes filters small.
+    GroupLasso,
+    /// The narrow architecture from random weights.
+    Scratch,
+    /// The base's architecture from random weights by C-SGD, then cut.
+    Squeeze,
+}
+
+impl Contender {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The pruning method that it is.
+    pub(crate) fn method(self) -> Option<Method> {
+        match self {
+            Contender::Csgd => Some(Method::Csgd),
+            Contender::L1 => Some(Method::L1),
+            Contender::L2 => Some(Method::L2),
+            Contender::Fpgm => Some(Method::Fpgm),
+            Contender::BnScale => Some(Method::BnScale),
+            Contender::Taylor => Some(Method::Taylor),
+            Contender::Random => Some(Method::Random),
+            Contender::GroupLasso => Some(Method::GroupLasso),
+            Contender::Scratch | Contender::Squeeze => None,
+        }
+    }
 }
 
 /// [`Pace`] for the command line.
@@ -496,16 +683,22 @@ pub(crate) struct InfoArgs {
 /// `import`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    centripetal import mobilenet.onnx --out runs/mobilenet\n  \
+    centripetal import network.onnx --input 3x64x64 --insert-bn --out runs/network\n  \
     centripetal import resnet20.safetensors --model resnet20 --out runs/resnet20\n  \
     centripetal import weights.safetensors --model vgg16 --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616 --out runs/vgg\n\n\
-    From PyTorch: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
-    Names as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
+    From PyTorch: torch.onnx.export(model.eval(), images, \"network.onnx\"), or\n\
+    safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
+    Names of a state_dict as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
 pub(crate) struct ImportArgs {
-    /// A state_dict in safetensors
-    #[arg(value_name = "WEIGHTS")]
+    /// A classifier in ONNX, or a state_dict in safetensors
+    #[arg(value_name = "FILE")]
     pub(crate) weights: PathBuf,
-    #[arg(long, value_name = "MODEL", help = format!("Its architecture: {}", NAMES.join(", ")))]
-    pub(crate) model: String,
+    #[arg(long, value_name = "MODEL", help = format!("Architecture of a state_dict: {}", NAMES.join(", ")))]
+    pub(crate) model: Option<String>,
+    /// Put a batch norm behind every convolution of an ONNX file that has none; it is the identity until it is trained
+    #[arg(long)]
+    pub(crate) insert_bn: bool,
     /// Factor on every layer's width
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = over_zero)]
     pub(crate) width: f64,
@@ -515,7 +708,7 @@ pub(crate) struct ImportArgs {
     /// Residual shortcuts: projection or a [default: from the tensors' names]
     #[arg(long, value_name = "KIND")]
     pub(crate) shortcut: Option<Shortcut>,
-    /// Shape of an image [default: 32x32, channels from the first filters]
+    /// Shape of an image [default: as an ONNX file says; else 32x32, channels from the first filters]
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub(crate) input: Option<Shape>,
     /// Means that its images were normalised with, of the range 0 to 1 [default: .485,.456,.406 for three channels]
@@ -540,16 +733,25 @@ pub(crate) struct ImportArgs {
 
 /// `export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  \
+#[command(after_help = "Examples:\n  \
+    centripetal export runs/lenet-embedded/slim.safetensors --onnx slim.onnx --fold-bn\n  \
     centripetal export runs/lenet-embedded/slim.safetensors --safetensors weights.safetensors\n\n\
-    In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).")]
+    In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).\n\
+    ONNX: opset 17, input `input` of any batch, output `logits`.")]
+#[group(id = "target", required = true, multiple = true, args = ["safetensors", "onnx"])]
 pub(crate) struct ExportArgs {
     /// The checkpoint
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Write the tensors alone, by their PyTorch names
     #[arg(long, value_name = "OUT")]
-    pub(crate) safetensors: PathBuf,
+    pub(crate) safetensors: Option<PathBuf>,
+    /// Write the network as ONNX
+    #[arg(long, value_name = "OUT")]
+    pub(crate) onnx: Option<PathBuf>,
+    /// Fold batch norms into the layers before them
+    #[arg(long)]
+    pub(crate) fold_bn: bool,
     /// Overwrite OUT
     #[arg(long)]
     pub(crate) force: bool,
@@ -585,6 +787,10 @@ fn non_negative(text: &str) -> std::result::Result<f64, String> {
 
 fn momentum(text: &str) -> std::result::Result<f64, String> {
     number(text, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))
+}
+
+fn part(text: &str) -> std::result::Result<f64, String> {
+    number(text, "a part over 0 and below 1", |x| x > 0.0 && x < 1.0)
 }
 
 fn keep_ratio(text: &str) -> Result<Ratio> {
@@ -630,6 +836,8 @@ mod tests {
             ["--epochs", "0"],
             ["--lr", "NaN"],
             ["--batch", "-3"],
+            ["--target-macs", "1"],
+            ["--keep", "5/8,9/8"],
         ] {
             let arguments = base.iter().chain(&bad);
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");

@@ -1,5 +1,7 @@
 //! The commands, and what several of them need.
 
+mod baseline;
+mod compare;
 mod demo;
 mod devices;
 mod eval;
@@ -8,6 +10,8 @@ mod import;
 mod info;
 mod prune;
 mod report;
+mod squeeze;
+mod steps;
 mod train;
 
 use std::path::Path;
@@ -18,14 +22,15 @@ use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
 use centripetal::models::{self, NAMES};
+use centripetal::plan::Mode;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use pollster::block_on;
 use serde_json::json;
 
-use crate::args::{Cli, Command, DataArgs};
+use crate::args::{Autotune, Cli, Command, DataArgs};
 use crate::data::{self, Splits};
 use crate::progress::Console;
-use crate::{command_line, files};
+use crate::{command_line, files, tuning};
 
 /// The files of a run.
 const BASE: &str = "base.safetensors";
@@ -48,12 +53,17 @@ pub(crate) enum Outcome<T> {
 /// # Errors
 /// Those of the command.
 pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
-    let scene = Scene { console: Console::new(&cli.common), choice: cli.common.device };
+    let scene = Scene {
+        console: Console::new(&cli.common),
+        choice: cli.common.device,
+        autotune: cli.common.autotune,
+    };
     match cli.command {
         None => demo::run(&scene, &crate::args::DemoArgs::default()),
         Some(Command::Demo(args)) => demo::run(&scene, &args),
         Some(Command::Train(args)) => train::run(&scene, &args),
         Some(Command::Prune(args)) => prune::run(&scene, &args),
+        Some(Command::Compare(args)) => compare::run(&scene, &args),
         Some(Command::Eval(args)) => eval::run(&scene, &args).map(Outcome::Done),
         Some(Command::Info(args)) => info::run(&scene, &args).map(Outcome::Done),
         Some(Command::Import(args)) => import::run(&scene, &args).map(Outcome::Done),
@@ -67,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
 struct Scene {
     console: Console,
     choice: DeviceChoice,
+    autotune: Autotune,
 }
 
 impl Scene {
@@ -74,7 +85,18 @@ impl Scene {
     fn open_device(&self) -> Result<Arc<Device>> {
         let device = block_on(Device::open(self.choice))?;
         self.console.device(device.info());
+        if self.autotune == Autotune::On {
+            tuning::load(&device);
+        }
         Ok(Arc::new(device))
+    }
+
+    /// Measures the kernels that `graph` needs, where that is not done yet and not turned off.
+    fn tune(&self, device: &Device, graph: &Graph, batch: usize, mode: Mode) -> Result<()> {
+        match self.autotune {
+            Autotune::On => tuning::tune(&self.console, device, graph, batch, mode),
+            Autotune::Off => Ok(()),
+        }
     }
 
     /// Opens training and test images, limited as asked. For a network that exists, named for messages, they must fit

@@ -53,6 +53,79 @@ pub(crate) fn render(report: &Value, metrics: &[Value], filters_png: Option<&[u8
     page
 }
 
+/// The page of a comparison: its table as `cells`, heading first, and the accuracies in `rows` as bars.
+pub(crate) fn comparison(title: &str, cells: &[Vec<String>], rows: &[Value], command: &str) -> String {
+    let title = escape(title);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <title>{title} - Centripetal</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <header>\n<h1>{title}</h1>\n</header>\n\
+         <section>\n<h2>Test accuracy right after the cut, and in the end</h2>\n{}</section>\n\
+         <section>\n<h2>Numbers</h2>\n<div class=\"scroll\" role=\"region\" aria-labelledby=\"table\" tabindex=\"0\">\n\
+         <table>\n<caption id=\"table\">The same base, widths and learning rate for all. Accuracies are of the test images.\
+         </caption>\n",
+        bars(rows)
+    );
+    for (at, line) in cells.iter().enumerate() {
+        let tag = if at == 0 { "th scope=\"col\"" } else { "td" };
+        page += "<tr>";
+        for (place, cell) in line.iter().enumerate() {
+            let tag = if at > 0 && place == 0 { "th scope=\"row\"" } else { tag };
+            let _ = write!(page, "<{tag}>{}</{}>", escape(cell), &tag[..2]);
+        }
+        page += "</tr>\n";
+    }
+    page += "</table>\n</div>\n</section>\n<section>\n<h2>Methods</h2>\n";
+    page +=
+        &definitions(rows.iter().filter_map(|row| Some((text(row, "method")?, escape(text(row, "paper")?)))));
+    let _ = write!(
+        page,
+        "</section>\n<section>\n<h2>Command</h2>\n<p><code>{}</code></p>\n</section>\n",
+        escape(command)
+    );
+    page + "</main>\n</body>\n</html>\n"
+}
+
+/// A pair of bars for each row: after the cut, thin, and in the end.
+fn bars(rows: &[Value]) -> String {
+    const LABEL: f64 = 110.0;
+    const FULL: f64 = 420.0;
+    const LINE: f64 = 34.0;
+    let height = LINE * rows.len() as f64 + 8.0;
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {} {height}\" role=\"img\" aria-label=\"Test accuracy of each method after the cut and in the end; \
+         the numbers are in the table\" width=\"100%\" font-size=\"12\" fill=\"currentColor\">\n",
+        LABEL + FULL + 70.0
+    );
+    for (at, row) in rows.iter().enumerate() {
+        let top = LINE * at as f64 + 6.0;
+        let _ = writeln!(
+            svg,
+            "<text x=\"0\" y=\"{}\">{}</text>",
+            top + 14.0,
+            escape(text(row, "method").unwrap_or("?"))
+        );
+        for (key, down, thick, opacity) in
+            [("after_cut", 0.0, 8.0, 0.45), ("final_accuracy", 10.0, 12.0, 0.85)]
+        {
+            let Some(accuracy) = number(row, key) else { continue };
+            let (width, y) = (FULL * accuracy.clamp(0.0, 1.0), top + down);
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{LABEL}\" y=\"{y}\" width=\"{width:.1}\" height=\"{thick}\" opacity=\"{opacity}\"></rect>\
+                 <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                LABEL + width + 6.0,
+                y + thick - 0.5,
+                percent(accuracy)
+            );
+        }
+    }
+    svg + "</svg>\n"
+}
+
 fn number(value: &Value, key: &str) -> Option<f64> {
     value[key].as_f64()
 }
@@ -87,7 +160,14 @@ fn heading(report: &Value, title: &str) -> String {
         verdict.0, verdict.1
     );
     page += "<div class=\"cards\">\n";
-    let stages = [("base_accuracy", "base"), ("wide_accuracy", "after C-SGD"), ("slim_accuracy", "cut")];
+    let by_csgd = matches!(text(report, "method"), None | Some("csgd"));
+    let trained = if by_csgd { "after C-SGD" } else { "before the cut" };
+    let stages = [
+        ("base_accuracy", "base"),
+        ("wide_accuracy", trained),
+        ("slim_accuracy", "cut"),
+        ("finetuned_accuracy", "fine-tuned"),
+    ];
     let known: Vec<_> = stages.iter().filter_map(|(key, name)| Some((name, number(report, key)?))).collect();
     if let (Some((_, first)), Some((_, last))) = (known.first(), known.last()) {
         let notes: Vec<String> = known.iter().map(|(name, x)| format!("{name} {}", percent(*x))).collect();
@@ -160,8 +240,10 @@ fn certificate(report: &Value) -> String {
     let snapped = certificate["snap"].is_object();
     let what = if snapped {
         "The wide network, its clusters snapped to their means,"
-    } else {
+    } else if matches!(text(report, "method"), None | Some("csgd")) {
         "The wide network, as C-SGD left it,"
+    } else {
+        "The wide network, as it was before filters were deleted,"
     };
     format!(
         "<section>\n<h2>Certificate</h2>\n<p>{what} against the one cut from it: the same images, the same device.</p>\n{}</section>\n",

@@ -12,6 +12,7 @@ mod prefetch;
 mod progress;
 mod run;
 mod stop;
+mod tuning;
 
 use std::panic;
 use std::process::ExitCode;

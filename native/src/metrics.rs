@@ -19,6 +19,12 @@ pub(crate) enum Phase {
     Train,
     /// Centripetal SGD.
     Csgd,
+    /// Training under a penalty that makes filters small.
+    Sparse,
+    /// The narrow architecture from random weights.
+    Scratch,
+    /// After a cut.
+    Finetune,
 }
 
 impl Phase {
@@ -27,6 +33,18 @@ impl Phase {
         match self {
             Phase::Train => "train",
             Phase::Csgd => "csgd",
+            Phase::Sparse => "sparse",
+            Phase::Scratch => "scratch",
+            Phase::Finetune => "finetune",
+        }
+    }
+
+    /// Whether the lines of a phase called `name` come before those of this one.
+    fn follows(self, name: &str) -> bool {
+        match self {
+            Phase::Train => false,
+            Phase::Csgd | Phase::Sparse | Phase::Scratch => name == Phase::Train.name(),
+            Phase::Finetune => [Phase::Train, Phase::Sparse].iter().any(|phase| phase.name() == name),
         }
     }
 }
@@ -48,7 +66,7 @@ impl Log {
     pub(crate) fn open(dir: &Path, phase: Phase, step: u64) -> Result<Self> {
         let path = dir.join(FILE);
         let keep = |line: &Value| match line["phase"].as_str() {
-            Some("train") if phase == Phase::Csgd => true,
+            Some(name) if phase.follows(name) => true,
             Some(name) => {
                 name == phase.name() && step > 0 && line["step"].as_u64().is_some_and(|at| at <= step)
             }

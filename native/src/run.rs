@@ -11,6 +11,7 @@ use centripetal::graph::Graph;
 use centripetal::model::{Model, TensorData, Tensors};
 use centripetal::optim::Decay;
 use centripetal::optim::forecast::Forecast;
+use centripetal::plan::{Layout, Mode, Plan};
 use centripetal::prune::Clusters;
 use centripetal::train::{Evaluation, TrainConfig, Trainer};
 use centripetal::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use crate::args::{Care, OnDeviceLoss, OnNan};
 use crate::metrics::{self, Log, Phase};
 use crate::prefetch::{Position, Prefetch};
-use crate::progress::{Console, duration, grouped, percent};
+use crate::progress::{Console, bytes, duration, grouped, percent};
 use crate::stop;
 
 /// Seconds between two looks at the device's sums: often enough for the eye, too seldom to cost anything.
@@ -172,6 +173,8 @@ impl Run<'_> {
     /// a file cannot be written. The last checkpoint stays as it was.
     pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
         let guard = stop::Guard::new();
+        let memory = memory(&origin.model.graph, origin.config.batch)?;
+        self.console.note(&format!("memory for batches of {}: {}", origin.config.batch, bytes(memory)));
         let mut start = origin.clone();
         let mut written = origin.momentum.is_some();
         loop {
@@ -479,6 +482,12 @@ impl Run<'_> {
     }
 }
 
+/// Bytes that training takes: parameters, gradients, momentum and activations.
+fn memory(graph: &Graph, batch: usize) -> Result<u64> {
+    let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
+    Ok(arenas + Plan::memory_of(graph, batch, Mode::Train)?.activations)
+}
+
 /// Whether `error` is one that another device might not have.
 fn is_of_device(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost | ErrorKind::OutOfMemory)
@@ -533,6 +542,7 @@ pub(crate) fn resume(
         ("--nesterov", show(&then.sgd.direction), show(&config.sgd.direction)),
         ("--weight-decay", show(&then.sgd.weight_decay), show(&config.sgd.weight_decay)),
         ("--decay-all", show(&then.sgd.decay), show(&config.sgd.decay)),
+        ("--sparsity and --method", show(&then.sparsity), show(&config.sparsity)),
         ("--augment", show(&training.augment), show(&now.augment)),
         ("--strength", show(&strength(then)), show(&strength(config))),
     ];

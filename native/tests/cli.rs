@@ -23,6 +23,8 @@ fn command(dir: &TempDir, words: &[&str]) -> Command {
     command.current_dir(dir.path()).args(words).stdin(Stdio::null());
     // Software Vulkan drivers complain on stderr where this is not set.
     command.env("XDG_RUNTIME_DIR", dir.path());
+    // No test may leave anything in the user's own cache, nor find anything there.
+    command.env("XDG_CACHE_HOME", dir.path().join("cache"));
     command
 }
 
@@ -610,4 +612,243 @@ fn a_gpu_that_is_not_there_is_told() {
     }
     let cpu = run(&dir, &["eval", "run/base.safetensors", "--data", "synthetic"]);
     assert!(cpu.err.lines().any(|line| line.starts_with("device: CPU")), "{}", cpu.err);
+}
+
+#[test]
+fn measured_kernels_are_kept_and_a_damaged_table_is_measured_again() {
+    if std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1") {
+        println!("skipped: a GPU check, since CENTRIPETAL_SKIP_GPU=1");
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let eval = |more: &[&str]| {
+        let words =
+            ["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "8", "--device", "gpu"];
+        let ran = ran(command(&dir, &[&words, more].concat()).output().expect("starts"));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran
+    };
+    let cache = dir.path().join("cache/centripetal");
+    let off = eval(&["--autotune", "off"]);
+    assert!(!off.err.contains("measured"), "{}", off.err);
+    assert!(!cache.exists(), "--autotune off writes nothing");
+
+    assert!(eval(&[]).err.contains("measured which kernels are fastest"));
+    let files = names(&cache);
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(files[0].starts_with("tune-") && files[0].ends_with(".json"), "{files:?}");
+    let path = cache.join(&files[0]);
+    let table = fs::read(&path).expect("a table");
+    let choices = serde_json::from_slice::<Value>(&table).expect("JSON")["choices"].clone();
+    assert!(choices.as_object().is_some_and(|choices| !choices.is_empty()), "{choices}");
+    let again = eval(&[]);
+    assert!(!again.err.contains("measured"), "{}", again.err);
+    assert_eq!(fs::read(&path).expect("a table"), table);
+
+    for damaged in [b"{\"adapter\": ".as_slice(), b"", b"\xff\xfe"] {
+        fs::write(&path, damaged).expect("writes");
+        assert!(eval(&[]).err.contains("measured which kernels are fastest"));
+        assert!(serde_json::from_slice::<Value>(&fs::read(&path).expect("a table")).is_ok());
+    }
+}
+
+#[test]
+fn onnx_goes_out_and_comes_back() {
+    let dir = TempDir::new().expect("a folder");
+    let trained = train(&dir, "run");
+    let test = ["--data", "synthetic", "--test-limit", "50"];
+    for (file, options) in [("plain.onnx", vec![]), ("folded.onnx", vec!["--fold-bn"])] {
+        ok(&dir, &[&["export", "run/base.safetensors", "--onnx", file], &options[..]].concat());
+        let out = format!("from-{file}");
+        // What the images were normalised with is not in the file.
+        let statistics = ["--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"];
+        let imported = json(&dir, &[&["import", file, "--out", &out], &statistics[..]].concat());
+        assert_eq!(imported["macs"], trained["macs"], "{file}");
+        let evaluated = json(&dir, &[&["eval", &format!("{out}/base.safetensors")], &test[..]].concat());
+        assert_eq!(evaluated["accuracy"], trained["base_accuracy"], "{file}");
+    }
+    ok(&dir, &["import", "folded.onnx", "--insert-bn", "--out", "inserted"]);
+    let layers = json(&dir, &["info", "inserted/base.safetensors"])["layers"].clone();
+    let norms =
+        layers.as_array().expect("layers").iter().filter(|layer| layer["op"] == "BatchNorm2d").count();
+    assert_eq!(norms, 2);
+    fails(&dir, &["export", "run/base.safetensors", "--onnx", "plain.onnx"], &["plain.onnx", "--force"]);
+    fails(&dir, &["import", "plain.onnx", "--model", "lenet", "--out", "x"], &["--model"]);
+    fails(&dir, &["import", "run/base.safetensors", "--out", "x"], &[".onnx", "--model"]);
+    fails(&dir, &["import", "plain.onnx", "--input", "3x9x9", "--out", "x"], &["is not 3x9x9"]);
+    let half = read(&dir, "plain.onnx")[..5000].to_vec();
+    fs::write(dir.path().join("half.onnx"), half).expect("writes");
+    fails(&dir, &["import", "half.onnx", "--out", "x"], &["reading half.onnx", "truncated"]);
+    assert!(!dir.path().join("x").exists());
+}
+
+/// An ONNX file whose only weights are in the file `location`.
+fn onnx_with_weights_in(location: &str) -> Vec<u8> {
+    let bytes = |field: u8, content: &[u8]| [&[field << 3 | 2, content.len() as u8], content].concat();
+    let text = |field: u8, content: &str| bytes(field, content.as_bytes());
+    let int = |field: u8, value: u8| vec![field << 3, value];
+    let node = |op: &str, from: &[&str], to: &str| {
+        let inputs: Vec<u8> = from.iter().flat_map(|name| text(1, name)).collect();
+        bytes(1, &[inputs, text(2, to), text(4, op)].concat())
+    };
+    let entry = bytes(13, &[text(1, "location"), text(2, location)].concat());
+    let dims: Vec<u8> = [2, 1, 1, 1].iter().flat_map(|&side| int(1, side)).collect();
+    let tensor = [dims, int(2, 1), text(8, "w"), entry, vec![14 << 3, 1]].concat();
+    let shape: Vec<u8> = [1, 1, 4, 4].iter().flat_map(|&side| bytes(1, &int(1, side))).collect();
+    let kind = bytes(1, &[int(1, 1), bytes(2, &shape)].concat());
+    let graph = [
+        node("Conv", &["x", "w"], "z"),
+        node("GlobalAveragePool", &["z"], "y"),
+        bytes(5, &tensor),
+        bytes(11, &[text(1, "x"), bytes(2, &kind)].concat()),
+        bytes(12, &text(1, "y")),
+    ];
+    let graph = graph.concat();
+    let length = [graph.len() as u8 | 128, (graph.len() >> 7) as u8];
+    [int(1, 8), vec![7 << 3 | 2], length.to_vec(), graph, bytes(8, &[text(1, ""), int(2, 17)].concat())]
+        .concat()
+}
+
+#[test]
+fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
+    let dir = TempDir::new().expect("a folder");
+    fs::create_dir(dir.path().join("net")).expect("a folder");
+    let write = |path: &str, content: &[u8]| fs::write(dir.path().join(path), content).expect("writes");
+    write("secret.bin", &[0; 8]);
+    write("net/weights.bin", &[0; 8]);
+    write("net/good.onnx", &onnx_with_weights_in("weights.bin"));
+    write("net/up.onnx", &onnx_with_weights_in("../secret.bin"));
+    write("net/gone.onnx", &onnx_with_weights_in("gone.bin"));
+    ok(&dir, &["import", "net/good.onnx", "--out", "good"]);
+    fails(&dir, &["import", "net/up.onnx", "--out", "x"], &["../secret.bin", "not in the folder"]);
+    fails(&dir, &["import", "net/gone.onnx", "--out", "x"], &["gone.bin"]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("../secret.bin", dir.path().join("net/link.bin")).expect("a link");
+        write("net/link.onnx", &onnx_with_weights_in("link.bin"));
+        fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of it"]);
+    }
+}
+
+#[test]
+fn other_methods_delete_and_train_on() {
+    let dir = TempDir::new().expect("a folder");
+    let trained = train(&dir, "run");
+    let prune = |method: &str, more: &[&str]| {
+        let out = format!("by-{method}");
+        let words = [
+            "prune",
+            "run/base.safetensors",
+            "--method",
+            method,
+            "--keep",
+            "1/2",
+            "--epochs",
+            "1",
+            "--out",
+            &out,
+        ];
+        json(&dir, &[&words[..], SMALL, more].concat())
+    };
+    let mut kept = Vec::new();
+    for method in ["l1", "l2", "fpgm", "bn-scale", "taylor", "random", "group-lasso"] {
+        let report = prune(method, &[]);
+        assert_eq!(report["method"], method);
+        assert_eq!(report["base_accuracy"], trained["base_accuracy"]);
+        let out = format!("by-{method}/slim.safetensors");
+        let evaluated = json(&dir, &["eval", &out, "--data", "synthetic", "--test-limit", "50"]);
+        assert_eq!(evaluated["accuracy"], report["slim_accuracy"], "{method}");
+        let trains = ["bn-scale", "group-lasso"].contains(&method);
+        assert_eq!(dir.path().join(format!("by-{method}/wide.safetensors")).exists(), trains, "{method}");
+        assert_eq!(report["wide_accuracy"] != trained["base_accuracy"], trains, "{method} trains first");
+        kept.push(report["macs_after"].clone());
+    }
+    assert!(kept.iter().all(|macs| *macs == kept[0]), "the same widths: {kept:?}");
+    let tuned = prune("l1", &["--finetune", "3", "--force"]);
+    let evaluated =
+        json(&dir, &["eval", "by-l1/slim.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(evaluated["accuracy"], tuned["finetuned_accuracy"]);
+    assert_ne!(tuned["finetuned_loss"], tuned["slim_loss"]);
+    let scratch = [
+        "prune",
+        "run/base.safetensors",
+        "--from-scratch",
+        "--keep",
+        "1/2",
+        "--epochs",
+        "1",
+        "--out",
+        "scratch",
+    ];
+    let scratch = json(&dir, &[&scratch[..], SMALL].concat());
+    assert_eq!((&scratch["method"], &scratch["macs_after"]), (&Value::from("scratch"), &kept[0]));
+    let base = ["prune", "run/base.safetensors", "--out", "x"];
+    fails(&dir, &[&base[..], SMALL, &["--finetune", "1"]].concat(), &["--finetune", "csgd"]);
+    fails(&dir, &[&base[..], SMALL, &["--method", "l1", "--snap"]].concat(), &["--snap"]);
+}
+
+#[test]
+fn cuts_in_steps_to_a_budget_and_to_a_loss() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let l1 = [&["prune", "run/base.safetensors", "--method", "l1"], SMALL].concat();
+    let steps = json(&dir, &[&l1[..], &["--keep", "3/4,1/2", "--finetune", "1", "--out", "steps"]].concat());
+    assert_eq!(steps["steps"].as_array().map(Vec::len), Some(2));
+    assert_eq!(read(&dir, "steps/slim.safetensors"), read(&dir, "steps/keep-1-2/slim.safetensors"));
+    let at_once = json(&dir, &[&l1[..], &["--keep", "1/2", "--out", "once"]].concat());
+    assert_eq!(steps["macs_after"], at_once["macs_after"], "parts of the base, not of the step before");
+    assert_eq!(steps["macs_before"], at_once["macs_before"]);
+    let again = json(
+        &dir,
+        &[&l1[..], &["--keep", "3/4,1/2", "--finetune", "1", "--out", "steps", "--resume"]].concat(),
+    );
+    assert_eq!(again["steps"], steps["steps"], "what is done is not done again");
+
+    let budget = json(&dir, &[&l1[..], &["--target-macs", "0.5", "--out", "budget"]].concat());
+    let part = budget["macs_after"].as_f64().expect("macs") / budget["macs_before"].as_f64().expect("macs");
+    assert!(part <= 0.5 && part > 0.3, "{part}");
+
+    let any = json(&dir, &[&l1[..], &["--max-accuracy-drop", "100", "--out", "any"]].concat());
+    assert_eq!(any["steps"].as_array().map(Vec::len), Some(6));
+    let strict = [&l1[..], &["--max-accuracy-drop", "0", "--keep", "1/8", "--out", "strict"]].concat();
+    let strict = run(&dir, &strict);
+    assert_eq!(strict.code, Some(1), "{}", strict.out);
+    assert!(strict.err.contains("a step that loses at most 0 points"), "{}", strict.err);
+    fails(&dir, &[&l1[..], &["--keep", "1/2,3/4", "--out", "x"]].concat(), &["1/2", "13/16,11/16,5/8"]);
+}
+
+#[test]
+fn squeezing_ends_at_the_normal_width_and_compare_writes_a_table() {
+    let dir = TempDir::new().expect("a folder");
+    let plain = train(&dir, "run");
+    let squeeze = [
+        "train",
+        "lenet",
+        "--width",
+        "1.6",
+        "--squeeze",
+        "--epochs",
+        "90",
+        "--lr",
+        "0.02",
+        "--out",
+        "squeezed",
+    ];
+    let squeezed = json(&dir, &[&squeeze[..], SMALL].concat());
+    assert_eq!(squeezed["params_after"], plain["params"]);
+    assert_eq!(squeezed["macs_after"], plain["macs"]);
+    assert_eq!(squeezed["argmax_agreement"], squeezed["samples"]);
+    let compare =
+        ["compare", "run/base.safetensors", "--methods", "l1,scratch", "--epochs", "1", "--out", "compared"];
+    let compare = [&compare[..], SMALL].concat();
+    let compared = json(&dir, &compare);
+    assert_eq!(compared["rows"].as_array().map(Vec::len), Some(2));
+    assert_eq!(compared["rows"][0]["final_accuracy"], report(&dir, "compared/l1")["finetuned_accuracy"]);
+    let table = String::from_utf8(read(&dir, "compared/compare.csv")).expect("text");
+    assert!(table.starts_with("method,paper,") && table.lines().count() == 3, "{table}");
+    let page = String::from_utf8(read(&dir, "compared/compare.html")).expect("text");
+    assert!(page.contains("<svg") && page.contains("Li et al."), "{page}");
+    fails(&dir, &compare, &["compared/compare.json", "--resume"]);
+    assert_eq!(json(&dir, &[&compare[..], &["--resume"]].concat())["rows"], compared["rows"]);
 }

@@ -2,6 +2,8 @@
 
 use super::{Access, BufferSlice, DeviceInfo, DeviceKind, Dispatch, Kernel, MAX_WORKGROUPS, Shader};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "native")]
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -247,6 +249,29 @@ impl Gpu {
         self.queue.write_buffer(buffer, offset as u64 * 4, bytemuck::cast_slice(data));
     }
 
+    /// Compiles what `dispatches` need and is not there yet, in parallel natively: a driver may take long over each.
+    fn prepare(&self, dispatches: &[Dispatch]) {
+        let mut missing: Vec<(&'static Kernel, &'static Shader)> = Vec::new();
+        {
+            let pipelines = lock(&self.pipelines);
+            for dispatch in dispatches {
+                let shader = &dispatch.kernel.shaders[dispatch.variant];
+                let known = pipelines.contains_key(shader.name);
+                if !known && missing.iter().all(|(_, other)| other.name != shader.name) {
+                    missing.push((dispatch.kernel, shader));
+                }
+            }
+        }
+        let compile = |(kernel, shader): (&Kernel, &'static Shader)| {
+            (shader.name, Arc::new(self.compile(kernel, shader)))
+        };
+        #[cfg(feature = "native")]
+        let compiled: Vec<_> = missing.into_par_iter().map(compile).collect();
+        #[cfg(not(feature = "native"))]
+        let compiled: Vec<_> = missing.into_iter().map(compile).collect();
+        lock(&self.pipelines).extend(compiled);
+    }
+
     fn pipeline(&self, kernel: &'static Kernel, shader: &Shader) -> Arc<Pipeline> {
         lock(&self.pipelines)
             .entry(shader.name)
@@ -291,6 +316,7 @@ impl Gpu {
     }
 
     pub(super) fn record(&self, dispatches: &[Dispatch]) -> Result<Commands> {
+        self.prepare(dispatches);
         let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
             size: (dispatches.len().max(1) as u64) * UNIFORM_STRIDE,
@@ -382,6 +408,16 @@ impl Gpu {
         // The outcome is the device's fault, if any; the signal itself only says that the work is over.
         let _ = done.await;
         self.check()
+    }
+
+    /// Forgets a fault that one kernel caused; whether the device goes on.
+    pub(super) fn forgive(&self) -> bool {
+        let mut fault = lock(&self.fault);
+        let lost = fault.as_ref().is_some_and(|error| error.kind() == ErrorKind::DeviceLost);
+        if !lost {
+            *fault = None;
+        }
+        !lost
     }
 
     pub(super) fn fault(&self) -> Option<Error> {

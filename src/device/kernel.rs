@@ -1,5 +1,6 @@
 //! A kernel: one name, one table of bindings, a WGSL shader and its Rust twin.
 
+use super::DeviceKind;
 use bytemuck::Pod;
 
 /// Most storage buffers a kernel may bind: the WebGPU baseline's 8 a stage.
@@ -75,8 +76,21 @@ pub struct Shader {
     pub name: &'static str,
     /// Source text.
     pub wgsl: &'static str,
-    /// Workgroups of one dispatch, from the uniform's bytes; the executor folds them to two dimensions.
+    /// Workgroups of one dispatch, from the uniform's bytes; the executor folds them to two dimensions. 0 says that this
+    /// variant is not made for such sizes.
     pub workgroups: fn(&[u8]) -> u64,
+}
+
+impl Shader {
+    /// Whether this variant computes the sizes of the uniform `params`.
+    pub fn fits(&self, params: &[u8]) -> bool {
+        (self.workgroups)(params) > 0
+    }
+
+    /// Whether it works through workgroup memory: good on graphics cards, slow where barriers are computed by a CPU.
+    pub fn uses_workgroup_memory(&self) -> bool {
+        self.wgsl.contains("var<workgroup>")
+    }
 }
 
 /// The CPU implementation of a kernel.
@@ -91,12 +105,27 @@ pub struct Kernel {
     pub params: &'static [Field],
     /// Storage buffers at bindings 1, 2, ...: inputs, then outputs.
     pub bindings: &'static [Binding],
-    /// WGSL variants; the first is the default.
+    /// WGSL variants. Every size fits at least one; which runs is chosen by [`Kernel::default_variant`] or measured.
     pub shaders: &'static [Shader],
     /// Plain loops: the specification of the kernel.
     pub twin: Twin,
     /// A faster CPU path, tested against the twin.
     pub fast: Option<Twin>,
+}
+
+impl Kernel {
+    /// The variants of [`Kernel::shaders`] that fit the uniform `params`.
+    pub fn variants(&self, params: &[u8]) -> impl Iterator<Item = usize> {
+        (0..self.shaders.len()).filter(move |&variant| self.shaders[variant].fits(params))
+    }
+
+    /// The variant to take unmeasured: on a graphics card the first that works through workgroup memory, on a software
+    /// adapter the first that does not; the first that fits, if there is no such.
+    pub fn default_variant(&self, kind: DeviceKind, params: &[u8]) -> usize {
+        let wanted = kind == DeviceKind::Gpu;
+        let of_kind = |&variant: &usize| self.shaders[variant].uses_workgroup_memory() == wanted;
+        self.variants(params).find(of_kind).or_else(|| self.variants(params).next()).unwrap_or(0)
+    }
 }
 
 /// What a twin is called with: the uniform's bytes and the bound buffers.

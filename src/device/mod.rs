@@ -4,6 +4,7 @@ mod cpu;
 mod gpu;
 mod kernel;
 pub mod simd;
+mod tuning;
 
 pub use cpu::CpuPath;
 pub use gpu::adapters;
@@ -12,9 +13,12 @@ pub use kernel::{
     read, write,
 };
 
+pub use tuning::Tuning;
+
 use crate::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Offsets of bound ranges are multiples of this many 4-byte words (WebGPU: 256 bytes).
 pub const ALIGNMENT: usize = 64;
@@ -95,6 +99,7 @@ pub struct DeviceInfo {
 pub struct Device {
     executor: Executor,
     info: DeviceInfo,
+    tuning: Mutex<Tuning>,
 }
 
 #[derive(Debug)]
@@ -161,7 +166,7 @@ impl BufferSlice {
 pub struct Dispatch {
     /// What runs.
     pub kernel: &'static Kernel,
-    /// Which of [`Kernel::shaders`] a GPU runs; the first is the default.
+    /// Which of [`Kernel::shaders`] a GPU runs.
     pub variant: usize,
     /// Bytes of the uniform.
     pub params: Vec<u8>,
@@ -224,19 +229,28 @@ impl Device {
         match choice {
             DeviceChoice::Cpu => Ok(Self::cpu("asked for by --device cpu")),
             DeviceChoice::Auto => match gpu::Gpu::open_hardware().await {
-                Ok(Some((gpu, info))) => Ok(Device { executor: Executor::Gpu(Box::new(gpu)), info }),
+                Ok(Some(opened)) => Ok(Self::from_gpu(opened)),
                 Ok(None) => Ok(Self::cpu(
                     "no hardware GPU found (software adapters are used only when asked for by --device gpu)",
                 )),
                 Err(error) => Ok(Self::cpu(&format!("the GPU could not be used: {error}"))),
             },
-            DeviceChoice::Gpu => Self::from_gpu(gpu::Gpu::open(None).await?),
-            DeviceChoice::GpuIndex(index) => Self::from_gpu(gpu::Gpu::open(Some(index)).await?),
+            DeviceChoice::Gpu => Ok(Self::from_gpu(gpu::Gpu::open(None).await?)),
+            DeviceChoice::GpuIndex(index) => Ok(Self::from_gpu(gpu::Gpu::open(Some(index)).await?)),
         }
     }
 
-    fn from_gpu((gpu, info): (gpu::Gpu, DeviceInfo)) -> Result<Device> {
-        Ok(Device { executor: Executor::Gpu(Box::new(gpu)), info })
+    fn new(executor: Executor, info: DeviceInfo) -> Device {
+        let tuning = Mutex::new(Tuning::new(&info));
+        Device { executor, info, tuning }
+    }
+
+    fn from_gpu((gpu, info): (gpu::Gpu, DeviceInfo)) -> Device {
+        Self::new(Executor::Gpu(Box::new(gpu)), info)
+    }
+
+    fn lock_tuning(&self) -> MutexGuard<'_, Tuning> {
+        self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The CPU with its fast paths.
@@ -247,7 +261,7 @@ impl Device {
     /// The CPU by the chosen path; [`CpuPath::Twins`] runs the plain loops alone.
     pub fn cpu_with(path: CpuPath, reason: &str) -> Device {
         let (cpu, info) = cpu::Cpu::open(path, reason);
-        Device { executor: Executor::Cpu(cpu), info }
+        Self::new(Executor::Cpu(cpu), info)
     }
 
     /// What this device is and why it was chosen.

@@ -58,7 +58,7 @@ fn to_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
 }
 
 /// IEEE 754 binary16 to binary32, exactly.
-fn half_to_f32(half: u16) -> f32 {
+pub(super) fn half_to_f32(half: u16) -> f32 {
     let sign = if half >> 15 == 1 { -1.0 } else { 1.0 };
     let exponent = i32::from((half >> 10) & 31);
     let fraction = f32::from(half & 1023) / 1024.0;

@@ -14,6 +14,13 @@ use serde::{Deserialize, Serialize};
 /// Most channels, pixels or nodes that a graph from a file may ask for: a guard against hostile files.
 const MAX_EXTENT: usize = 1 << 24;
 
+/// Whether a network can have an activation of this shape.
+pub(crate) fn is_sensible(shape: Shape) -> bool {
+    let extents = [shape.c, shape.h, shape.w];
+    let total = extents.iter().try_fold(1usize, |total, &x| total.checked_mul(x));
+    !extents.contains(&0) && total.is_some_and(|total| total <= MAX_EXTENT)
+}
+
 /// Index of a node in its graph.
 pub type NodeId = usize;
 
@@ -75,9 +82,7 @@ impl Graph {
                 ));
             }
             let shape = if index == 0 { self.input } else { node.op.operator().output_shape(&inputs)? };
-            let extents = [shape.c, shape.h, shape.w];
-            let total = extents.iter().try_fold(1usize, |total, &x| total.checked_mul(x));
-            if extents.contains(&0) || total.is_none_or(|total| total > MAX_EXTENT) {
+            if !is_sensible(shape) {
                 return Err(fail("an output of sensible size".into(), shape.to_string()));
             }
             shapes.push(shape);

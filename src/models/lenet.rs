@@ -7,7 +7,7 @@ use crate::ops::{Conv2d, Flatten, Linear, MaxPool2d};
 /// `conv1` 3x3x8, `bn1`, `conv2` 3x3x16, `bn2`, `fc`.
 pub(super) fn lenet(config: &ModelConfig) -> Graph {
     let mut b = GraphBuilder::new("lenet", config.input);
-    let pool = || MaxPool2d { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    let pool = || MaxPool2d::new(2);
     let [first, second] = [8, 16].map(|channels| config.scaled(channels));
     let x = conv_bn_relu(&mut b, 0, "conv1", "bn1", Conv2d::same(config.input.c, first, 3));
     let x = b.add("pool1", pool(), &[x]);

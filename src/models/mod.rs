@@ -1,6 +1,10 @@
 //! The model zoo: architectures by name, with PyTorch's parameter names.
 
+mod densenet;
+mod googlenet;
 mod lenet;
+mod mobilenet;
+mod resnet;
 mod resnet_cifar;
 mod vgg;
 
@@ -8,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, GraphBuilder, NodeId};
 use crate::ops::{BatchNorm2d, Bias, Conv2d, Relu};
 use crate::shape::Shape;
+use resnet::{Block, Gate, resnet};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -62,8 +67,28 @@ impl ModelConfig {
 }
 
 /// Names that [`build`] knows.
-pub const NAMES: &[&str] =
-    &["lenet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet164", "vgg16"];
+pub const NAMES: &[&str] = &[
+    "lenet",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
+    "resnet164",
+    "vgg16",
+    "densenet40",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "se_resnet18",
+    "se_resnet50",
+    "densenet121",
+    "vgg16_bn",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "googlenet",
+];
 
 /// Largest width factor and class count: larger ones are mistakes.
 const MOST: f64 = 64.0;
@@ -97,6 +122,18 @@ pub fn build(name: &str, config: &ModelConfig) -> Result<Graph> {
         "resnet110" => resnet_cifar::basic(name, 18, config),
         "resnet164" => resnet_cifar::bottleneck(name, 18, config),
         "vgg16" => vgg::vgg16(config),
+        "vgg16_bn" => vgg::vgg16_bn(config),
+        "densenet40" => densenet::densenet40(config),
+        "densenet121" => densenet::densenet121(config),
+        "mobilenet_v1" => mobilenet::mobilenet_v1(config),
+        "mobilenet_v2" => mobilenet::mobilenet_v2(config),
+        "googlenet" => googlenet::googlenet(config),
+        "resnet18" => resnet(name, Block::Basic, [2, 2, 2, 2], Gate::None, config),
+        "resnet34" => resnet(name, Block::Basic, [3, 4, 6, 3], Gate::None, config),
+        "resnet50" => resnet(name, Block::Bottleneck, [3, 4, 6, 3], Gate::None, config),
+        "resnet101" => resnet(name, Block::Bottleneck, [3, 4, 23, 3], Gate::None, config),
+        "se_resnet18" => resnet(name, Block::Basic, [2, 2, 2, 2], Gate::SqueezeExcite, config),
+        "se_resnet50" => resnet(name, Block::Bottleneck, [3, 4, 6, 3], Gate::SqueezeExcite, config),
         _ => {
             return Err(argument(
                 "choosing a model",
@@ -131,6 +168,10 @@ mod tests {
         for name in NAMES {
             let graph = build(name, &ModelConfig::new(Shape::new(3, 32, 32), 7)).expect("a zoo model");
             assert_eq!((graph.name.as_str(), graph.classes().expect("classes")), (*name, 7));
+        }
+        let tiny = ModelConfig { width: 0.01, ..ModelConfig::new(Shape::new(1, 40, 33), 2) };
+        for name in NAMES {
+            assert!(build(name, &tiny).is_ok(), "{name} of next to no width, on odd sides");
         }
         assert!(build("resnet21", &ModelConfig::new(Shape::new(3, 32, 32), 7)).is_err());
     }

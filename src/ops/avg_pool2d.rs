@@ -33,6 +33,9 @@ pub struct AvgPool2d {
     /// Zeros around the image.
     #[serde(default)]
     pub padding: [usize; 2],
+    /// Those below and on the right, where they are others than above and on the left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trailing: Option<[usize; 2]>,
     /// What the sum is divided by.
     #[serde(default)]
     pub divisor: Divisor,
@@ -41,7 +44,13 @@ pub struct AvgPool2d {
 impl AvgPool2d {
     /// Square windows side by side: PyTorch's default stride and padding.
     pub fn new(kernel: usize) -> Self {
-        AvgPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2], divisor: Divisor::Window }
+        AvgPool2d {
+            kernel: [kernel; 2],
+            stride: [kernel; 2],
+            padding: [0; 2],
+            trailing: None,
+            divisor: Divisor::Window,
+        }
     }
 
     /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.
@@ -215,7 +224,14 @@ fn avg_pool2d_backward(args: Args<'_>) {
 
 impl Operator for AvgPool2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        pooled_shape("checking an average pooling", inputs[0], self.kernel, self.stride, self.padding)
+        pooled_shape(
+            "checking an average pooling",
+            inputs[0],
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.trailing,
+        )
     }
 
     fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {

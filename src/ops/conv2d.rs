@@ -16,13 +16,16 @@ use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
 /// Largest filter side, stride, padding and dilation: keeps the kernels' 32-bit arithmetic exact.
-const MAX_STEP: usize = 1 << 15;
+pub(super) const MAX_STEP: usize = 1 << 15;
 
 /// Most weights of one operator: 1 GiB.
 pub(super) const MAX_WEIGHTS: usize = 1 << 28;
 
-/// Filters and pixels of a workgroup's tile, forward and input gradient.
-const TILE: [u64; 2] = [4, 512];
+/// Filters (channels for the input gradient) and pixels of a workgroup's tile in the variants that take every size.
+const TILE: [u64; 2] = [8, 512];
+
+/// Channels below which a tile of 16 would be mostly empty: depthwise and such.
+const FEW_CHANNELS: u64 = 4;
 
 /// Whether a bias is added to each output channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -215,6 +218,16 @@ impl Conv2dParams {
         u64::from(self.k / self.groups)
     }
 
+    /// Whether filters are 3 x 3, stride and dilation 1: what the variants `..._3x3` are for.
+    pub(super) fn is_plain_3x3(&self) -> bool {
+        self.slides_along_rows() && self.r == 3 && self.stride_h == 1 && self.dilation_h == 1
+    }
+
+    /// Whether the outputs of three taps side by side are neighbours in a row: what the variants `..._rows` are for.
+    fn slides_along_rows(&self) -> bool {
+        self.s == 3 && self.stride_w == 1 && self.dilation_w == 1
+    }
+
     /// Invocations that the weight gradient keeps busy with one split.
     fn weight_tiles(&self) -> u64 {
         let tiles = self.group_channels().div_ceil(4) * self.group_filters().div_ceil(4);
@@ -249,12 +262,48 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), read("weight"), read("bias"), write("y")],
     shaders: &[
         Shader {
+            name: "conv2d_forward_3x3",
+            wgsl: include_str!("../../shaders/conv2d_forward_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let patches = u64::from(d.n) * u64::from(d.p).div_ceil(4) * u64::from(d.q).div_ceil(8);
+                u64::from(d.groups) * d.group_filters().div_ceil(4) * workgroups_of_64(patches)
+            },
+        },
+        Shader {
+            name: "conv2d_forward_rows",
+            wgsl: include_str!("../../shaders/conv2d_forward_rows.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.slides_along_rows() {
+                    return 0;
+                }
+                let strips = u64::from(d.n) * u64::from(d.p) * u64::from(d.q).div_ceil(8);
+                u64::from(d.groups) * d.group_filters().div_ceil(8) * workgroups_of_64(strips)
+            },
+        },
+        Shader {
             name: "conv2d_forward",
             wgsl: include_str!("../../shaders/conv2d_forward.wgsl"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 let tiles = u64::from(d.groups) * d.group_filters().div_ceil(TILE[0]);
                 tiles * (u64::from(d.n) * u64::from(d.p) * u64::from(d.q)).div_ceil(TILE[1])
+            },
+        },
+        Shader {
+            name: "conv2d_forward_tiled",
+            wgsl: include_str!("../../shaders/conv2d_forward_tiled.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if d.group_filters() < FEW_CHANNELS {
+                    return 0;
+                }
+                let tiles = u64::from(d.groups) * d.group_filters().div_ceil(16);
+                tiles * (u64::from(d.n) * u64::from(d.p) * u64::from(d.q)).div_ceil(128)
             },
         },
         Shader {
@@ -275,17 +324,55 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
     name: "conv2d_input_gradient",
     params: Conv2dParams::FIELDS,
     bindings: &[read("dy"), read("weight"), write("dx")],
-    shaders: &[Shader {
-        name: "conv2d_input_gradient",
-        wgsl: include_str!("../../shaders/conv2d_input_gradient.wgsl"),
-        workgroups: |params| {
-            let d = params_of::<Conv2dParams>(params);
-            let tiles = u64::from(d.groups) * d.group_channels().div_ceil(TILE[0]);
-            let class = u64::from(d.h.div_ceil(d.stride_h)) * u64::from(d.w.div_ceil(d.stride_w));
-            let classes = u64::from(d.stride_h) * u64::from(d.stride_w);
-            tiles * classes * (u64::from(d.n) * class).div_ceil(TILE[1])
+    shaders: &[
+        Shader {
+            name: "conv2d_input_gradient_3x3",
+            wgsl: include_str!("../../shaders/conv2d_input_gradient_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let patches = u64::from(d.n) * u64::from(d.h).div_ceil(4) * u64::from(d.w).div_ceil(8);
+                u64::from(d.groups) * d.group_channels().div_ceil(4) * workgroups_of_64(patches)
+            },
         },
-    }],
+        Shader {
+            name: "conv2d_input_gradient_rows",
+            wgsl: include_str!("../../shaders/conv2d_input_gradient_rows.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.slides_along_rows() || d.stride_h != 1 {
+                    return 0;
+                }
+                let strips = u64::from(d.n) * u64::from(d.h) * u64::from(d.w).div_ceil(8);
+                u64::from(d.groups) * d.group_channels().div_ceil(8) * workgroups_of_64(strips)
+            },
+        },
+        Shader {
+            name: "conv2d_input_gradient",
+            wgsl: include_str!("../../shaders/conv2d_input_gradient.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                let tiles = u64::from(d.groups) * d.group_channels().div_ceil(TILE[0]);
+                let class = u64::from(d.h.div_ceil(d.stride_h)) * u64::from(d.w.div_ceil(d.stride_w));
+                let classes = u64::from(d.stride_h) * u64::from(d.stride_w);
+                tiles * classes * (u64::from(d.n) * class).div_ceil(TILE[1])
+            },
+        },
+        Shader {
+            name: "conv2d_input_gradient_tiled",
+            wgsl: include_str!("../../shaders/conv2d_input_gradient_tiled.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if d.group_channels() < FEW_CHANNELS || d.stride_h != 1 || d.stride_w != 1 {
+                    return 0;
+                }
+                let tiles = u64::from(d.groups) * d.group_channels().div_ceil(16);
+                tiles * (u64::from(d.n) * u64::from(d.h) * u64::from(d.w)).div_ceil(128)
+            },
+        },
+    ],
     twin: conv2d_input_gradient,
     fast: Some(conv2d_input_gradient_fast),
 };
@@ -295,14 +382,53 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
     name: "conv2d_weight_gradient",
     params: Conv2dParams::FIELDS,
     bindings: &[read("x"), read("dy"), write("partials")],
-    shaders: &[Shader {
-        name: "conv2d_weight_gradient",
-        wgsl: include_str!("../../shaders/conv2d_weight_gradient.wgsl"),
-        workgroups: |params| {
-            let d = params_of::<Conv2dParams>(params);
-            workgroups_of_64(d.weight_tiles() * u64::from(d.splits))
+    shaders: &[
+        Shader {
+            name: "conv2d_weight_gradient_3x3",
+            wgsl: include_str!("../../shaders/conv2d_weight_gradient_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if !d.is_plain_3x3() {
+                    return 0;
+                }
+                let tiles = d.group_filters().div_ceil(8) * d.group_channels().div_ceil(4);
+                workgroups_of_64(tiles * u64::from(d.groups) * u64::from(d.splits))
+            },
         },
-    }],
+        Shader {
+            name: "conv2d_weight_gradient_rows",
+            wgsl: include_str!("../../shaders/conv2d_weight_gradient_rows.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if d.s != 3 || d.dilation_w != 1 {
+                    return 0;
+                }
+                let tiles = d.group_filters().div_ceil(8) * d.group_channels().div_ceil(4);
+                workgroups_of_64(tiles * u64::from(d.groups) * u64::from(d.r) * u64::from(d.splits))
+            },
+        },
+        Shader {
+            name: "conv2d_weight_gradient",
+            wgsl: include_str!("../../shaders/conv2d_weight_gradient.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                workgroups_of_64(d.weight_tiles() * u64::from(d.splits))
+            },
+        },
+        Shader {
+            name: "conv2d_weight_gradient_tiled",
+            wgsl: include_str!("../../shaders/conv2d_weight_gradient_tiled.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<Conv2dParams>(params);
+                if d.group_filters() < FEW_CHANNELS {
+                    return 0;
+                }
+                let weights = d.group_channels() * u64::from(d.r) * u64::from(d.s);
+                let tiles = d.group_filters().div_ceil(16) * weights.div_ceil(64);
+                tiles * u64::from(d.groups) * u64::from(d.splits)
+            },
+        },
+    ],
     twin: conv2d_weight_gradient,
     fast: Some(conv2d_weight_gradient_fast),
 };

@@ -7,7 +7,7 @@
 //! the weights is kept.
 
 use super::conv2d::{CONV2D_FORWARD, Conv2dParams};
-use super::{BatchNorm2d, Conv2d};
+use super::{BatchNorm2d, Conv2d, workgroups_of_64};
 use crate::device::simd::{self, Finish, Residual};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::graph::NodeId;
@@ -129,15 +129,29 @@ pub static CONV_BATCH_NORM: Kernel = Kernel {
         read("residual"),
         write("y"),
     ],
-    shaders: &[Shader {
-        name: "conv_batch_norm",
-        wgsl: include_str!("../../shaders/conv_batch_norm.wgsl"),
-        workgroups: |params| {
-            let d = params_of::<ConvBatchNormParams>(params);
-            let tiles = u64::from(d.groups) * u64::from(d.k / d.groups).div_ceil(4);
-            tiles * (u64::from(d.n) * u64::from(d.p) * u64::from(d.q)).div_ceil(512)
+    shaders: &[
+        Shader {
+            name: "conv_batch_norm_3x3",
+            wgsl: include_str!("../../shaders/conv_batch_norm_3x3.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<ConvBatchNormParams>(params);
+                if !d.conv().is_plain_3x3() {
+                    return 0;
+                }
+                let patches = u64::from(d.n) * u64::from(d.p).div_ceil(4) * u64::from(d.q).div_ceil(8);
+                u64::from(d.groups) * u64::from(d.k / d.groups).div_ceil(4) * workgroups_of_64(patches)
+            },
         },
-    }],
+        Shader {
+            name: "conv_batch_norm",
+            wgsl: include_str!("../../shaders/conv_batch_norm.wgsl"),
+            workgroups: |params| {
+                let d = params_of::<ConvBatchNormParams>(params);
+                let tiles = u64::from(d.groups) * u64::from(d.k / d.groups).div_ceil(4);
+                tiles * (u64::from(d.n) * u64::from(d.p) * u64::from(d.q)).div_ceil(512)
+            },
+        },
+    ],
     twin: conv_batch_norm,
     fast: Some(conv_batch_norm_fast),
 };

@@ -24,12 +24,15 @@ pub struct MaxPool2d {
     /// Pixels around the image that never win.
     #[serde(default)]
     pub padding: [usize; 2],
+    /// Those below and on the right, where they are others than above and on the left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trailing: Option<[usize; 2]>,
 }
 
 impl MaxPool2d {
     /// Square windows side by side: PyTorch's default stride and padding.
     pub fn new(kernel: usize) -> Self {
-        MaxPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2] }
+        MaxPool2d { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2], trailing: None }
     }
 
     /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.
@@ -108,7 +111,7 @@ pub static MAX_POOL2D_BACKWARD: Kernel = Kernel {
         wgsl: include_str!("../../shaders/max_pool2d_backward.wgsl"),
         workgroups: |params| {
             let p = params_of::<MaxPool2dParams>(params);
-            workgroups_of_64([p.planes, p.h, p.w].into_iter().map(u64::from).product())
+            workgroups_of_64([p.planes, p.h, p.w.div_ceil(8)].into_iter().map(u64::from).product())
         },
     }],
     twin: max_pool2d_backward,
@@ -240,38 +243,51 @@ fn max_pool2d_backward_fast(args: Args<'_>) {
 /// Largest window, so that no sum of extents overflows.
 const MAX_WINDOW: usize = 1 << 24;
 
-/// Output shape of a pooling; PyTorch allows padding up to half a window.
+/// Output shape of a pooling; PyTorch allows padding up to half a window. No window may lie beside the image.
 pub(super) fn pooled_shape(
     doing: &str,
     input: Shape,
     kernel: [usize; 2],
     stride: [usize; 2],
     padding: [usize; 2],
+    trailing: Option<[usize; 2]>,
 ) -> Result<Shape> {
-    let axis = |extent: usize, window: usize, stride: usize, padding: usize| {
+    let axis = |extent: usize, axis: usize| {
+        let (window, stride, padding) = (kernel[axis], stride[axis], padding[axis]);
+        let trailing = trailing.map(|trailing| trailing[axis]);
         let fail = |expected: String, found: usize| {
             Err(Error::new(ErrorKind::Shape, doing).expected(expected).found(found))
         };
-        if padding > window / 2 {
-            return fail(format!("padding of at most half the window of {window}"), padding);
+        let most = if trailing.is_some() { window.saturating_sub(1) } else { window / 2 };
+        if let Some(found) = [Some(padding), trailing].into_iter().flatten().find(|&padding| padding > most) {
+            return fail(format!("padding of at most {most} at a window of {window}"), found);
         }
-        if window == 0 || window > MAX_WINDOW || window > extent + 2 * padding {
-            let most = MAX_WINDOW.min(extent.saturating_add(padding.saturating_mul(2)));
-            return fail(format!("a window from 1 to {most}"), window);
+        let padded = extent.saturating_add(padding).saturating_add(trailing.unwrap_or(padding));
+        if window == 0 || window > MAX_WINDOW || window > padded {
+            return fail(format!("a window from 1 to {}", MAX_WINDOW.min(padded)), window);
         }
         if stride == 0 || u32::try_from(stride).is_err() {
             return fail(format!("a stride from 1 to {}", u32::MAX), stride);
         }
-        Ok((extent + 2 * padding - window) / stride + 1)
+        let windows = (padded - window) / stride + 1;
+        if (windows - 1).saturating_mul(stride) >= extent + padding {
+            return fail(format!("windows that begin within {} pixels", extent + padding), windows);
+        }
+        Ok(windows)
     };
-    let p = axis(input.h, kernel[0], stride[0], padding[0])?;
-    let q = axis(input.w, kernel[1], stride[1], padding[1])?;
-    Ok(Shape::new(input.c, p, q))
+    Ok(Shape::new(input.c, axis(input.h, 0)?, axis(input.w, 1)?))
 }
 
 impl Operator for MaxPool2d {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        pooled_shape("checking a max pooling", inputs[0], self.kernel, self.stride, self.padding)
+        pooled_shape(
+            "checking a max pooling",
+            inputs[0],
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.trailing,
+        )
     }
 
     fn channels(&self, _inputs: &[Shape], _output: Shape) -> Channels {
@@ -325,7 +341,7 @@ mod tests {
     #[test]
     fn misfits_are_errors() {
         let shape = |kernel: usize, stride: usize, padding: usize| {
-            pooled_shape("checking", Shape::new(3, 7, 5), [kernel; 2], [stride; 2], [padding; 2])
+            pooled_shape("checking", Shape::new(3, 7, 5), [kernel; 2], [stride; 2], [padding; 2], None)
         };
         assert_eq!(shape(3, 2, 1).ok(), Some(Shape::new(3, 4, 3)));
         assert_eq!(shape(2, 2, 0).ok(), Some(Shape::new(3, 3, 2)));
@@ -340,5 +356,12 @@ mod tests {
         ] {
             assert!(shape(kernel, stride, padding).is_err(), "{kernel} {stride} {padding}");
         }
+        let uneven = |trailing: usize| {
+            let shape = Shape::new(3, 7, 5);
+            pooled_shape("checking", shape, [3; 2], [2; 2], [0; 2], Some([trailing; 2])).ok()
+        };
+        assert_eq!(uneven(0), Some(Shape::new(3, 3, 2)));
+        assert_eq!(uneven(2), Some(Shape::new(3, 4, 3)));
+        assert_eq!(uneven(3), None, "a window beside the image");
     }
 }

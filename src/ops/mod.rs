@@ -5,31 +5,45 @@ pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod batch_norm_relu;
 pub mod channel_pad;
+pub mod clamp;
 pub mod concat;
 pub mod conv2d;
 pub mod conv_batch_norm;
 pub mod flatten;
 pub mod global_avg_pool;
+pub mod hard_sigmoid;
+pub mod hard_swish;
 pub mod leaky_relu;
 pub mod linear;
 pub mod max_pool2d;
+pub mod mul;
+pub mod pad2d;
 pub mod relu;
 pub mod relu6;
+pub mod sigmoid;
+pub mod silu;
 pub mod softmax_cross_entropy;
 
 pub use add::Add;
 pub use avg_pool2d::{AvgPool2d, Divisor};
 pub use batch_norm2d::BatchNorm2d;
 pub use channel_pad::ChannelPad;
+pub use clamp::Clamp;
 pub use concat::Concat;
 pub use conv2d::{Bias, Conv2d, Padding};
 pub use flatten::Flatten;
 pub use global_avg_pool::GlobalAvgPool;
+pub use hard_sigmoid::HardSigmoid;
+pub use hard_swish::HardSwish;
 pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
 pub use max_pool2d::MaxPool2d;
+pub use mul::Mul;
+pub use pad2d::Pad2d;
 pub use relu::Relu;
 pub use relu6::Relu6;
+pub use sigmoid::Sigmoid;
+pub use silu::Silu;
 
 use crate::device::Kernel;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +68,8 @@ pub static KERNELS: &[&Kernel] = &[
     &batch_norm2d::BATCH_NORM_STATISTICS,
     &channel_pad::CHANNEL_PAD_BACKWARD,
     &channel_pad::CHANNEL_PAD_FORWARD,
+    &clamp::CLAMP_BACKWARD,
+    &clamp::CLAMP_FORWARD,
     &crate::optim::csgd::CLUSTER_DEVIATION,
     &concat::CONCAT_BACKWARD,
     &concat::CONCAT_FORWARD,
@@ -65,6 +81,10 @@ pub static KERNELS: &[&Kernel] = &[
     &crate::optim::csgd::CSGD_STEP,
     &global_avg_pool::GLOBAL_AVG_POOL_BACKWARD,
     &global_avg_pool::GLOBAL_AVG_POOL_FORWARD,
+    &hard_sigmoid::HARD_SIGMOID_BACKWARD,
+    &hard_sigmoid::HARD_SIGMOID_FORWARD,
+    &hard_swish::HARD_SWISH_BACKWARD,
+    &hard_swish::HARD_SWISH_FORWARD,
     &leaky_relu::LEAKY_RELU_BACKWARD,
     &leaky_relu::LEAKY_RELU_FORWARD,
     &linear::LINEAR_BIAS_GRADIENT,
@@ -74,11 +94,20 @@ pub static KERNELS: &[&Kernel] = &[
     &max_pool2d::MAX_POOL2D_BACKWARD,
     &max_pool2d::MAX_POOL2D_FORWARD,
     &softmax_cross_entropy::METRICS_ACCUMULATE,
+    &mul::MUL_FORWARD,
+    &mul::MUL_GATE_GRADIENT,
+    &pad2d::PAD2D_BACKWARD,
+    &pad2d::PAD2D_FORWARD,
     &relu6::RELU6_BACKWARD,
     &relu6::RELU6_FORWARD,
     &relu::RELU_BACKWARD,
     &relu::RELU_FORWARD,
     &crate::optim::sgd::SGD_STEP,
+    &crate::optim::sparsity::SHRINK_ROWS,
+    &sigmoid::SIGMOID_BACKWARD,
+    &sigmoid::SIGMOID_FORWARD,
+    &silu::SILU_BACKWARD,
+    &silu::SILU_FORWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_BACKWARD,
     &softmax_cross_entropy::SOFTMAX_CROSS_ENTROPY_FORWARD,
     &crate::optim::norms::SUM_OF_SQUARES,
@@ -122,6 +151,8 @@ operators! {
     BatchNorm2d,
     /// Pixels subsampled, channels rearranged among zeros.
     ChannelPad,
+    /// min(max(x, low), high).
+    Clamp,
     /// All inputs, channel after channel.
     Concat,
     /// Convolution.
@@ -130,6 +161,10 @@ operators! {
     Flatten,
     /// Mean of each channel's pixels.
     GlobalAvgPool,
+    /// min(max(slope x + offset, 0), 1).
+    HardSigmoid,
+    /// x min(max(x + 3, 0), 6) / 6.
+    HardSwish,
     /// The image.
     Input,
     /// x, or slope x below zero.
@@ -138,10 +173,18 @@ operators! {
     Linear,
     /// Largest number of each window.
     MaxPool2d,
+    /// Product of two inputs, or of an input and a number for each channel.
+    Mul,
+    /// Zeros around the image.
+    Pad2d,
     /// max(x, 0).
     Relu,
     /// min(max(x, 0), 6).
     Relu6,
+    /// 1 / (1 + exp(-x)).
+    Sigmoid,
+    /// x sigmoid(x).
+    Silu,
 }
 
 impl Op {

@@ -9,11 +9,16 @@ pub use layout::{Arenas, Entry, Layout};
 pub use recorder::{NodeIo, Operand, Recorder, Tensor};
 
 use crate::data::IGNORE;
-use crate::device::{Buffer, BufferSlice, CommandList, Device, GPU_PARALLELISM, align};
+use crate::device::{Buffer, BufferSlice, CommandList, Device, DeviceKind, GPU_PARALLELISM, align};
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::model::Model;
 use crate::ops::softmax_cross_entropy as loss;
 use crate::shape::Shape;
+
+/// Multiply-accumulates of one forward pass over a whole network that a software adapter is given to measure variants
+/// with: no dispatch then takes a second, whatever the variant.
+const TUNING_MACS: u64 = 200_000_000;
 
 /// What a plan computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +128,7 @@ impl Plan {
             resolved = plan.place;
         }
         let place = |tensor: Tensor| recorder.placed(tensor, &resolved, &slots);
-        let dispatches = recorder.dispatches(arenas, &place);
+        let dispatches = recorder.dispatches(device, arenas, &place);
         let values = (0..graph.nodes.len())
             .map(|id| (keep == Keep::Everything).then(|| place(recorder.value(id))))
             .collect();
@@ -139,6 +144,31 @@ impl Plan {
             values,
             shapes,
         })
+    }
+
+    /// Measures on `device` which variants of its kernels are fastest for `graph`, and has [`Plan::compile`] take them from
+    /// then on: see [`Device::tune`]. Fewer images than `batch` are run where those would take long. `clock` gives
+    /// seconds. Returns how many shape classes were measured: 0 when all are known.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub async fn tune(
+        device: &Device,
+        graph: &Graph,
+        batch: usize,
+        mode: Mode,
+        clock: &dyn Fn() -> f64,
+    ) -> Result<usize> {
+        let affordable = match device.info().kind {
+            DeviceKind::Cpu => return Ok(0),
+            DeviceKind::SoftwareGpu => TUNING_MACS,
+            DeviceKind::Gpu => 100 * TUNING_MACS,
+        };
+        let images = (affordable / graph.macs()?.max(1)).clamp(1, batch.max(1) as u64) as usize;
+        let model = Model::random(graph.clone(), 0);
+        let arenas = Arenas::new(device, graph, &model.tensors)?;
+        let plan = Plan::compile(device, graph, &arenas, images, mode, Keep::Logits)?;
+        device.tune(plan.commands.dispatches(), clock).await
     }
 
     /// Memory that a plan would take on a GPU, without making it.

@@ -442,6 +442,7 @@ impl<'a> Recorder<'a> {
 
     pub(super) fn dispatches(
         &self,
+        device: &Device,
         arenas: &Arenas,
         place: &impl Fn(Tensor) -> BufferSlice,
     ) -> Vec<Dispatch> {
@@ -459,7 +460,7 @@ impl<'a> Recorder<'a> {
         };
         let calls = self.calls.iter().map(|call| Dispatch {
             kernel: call.kernel,
-            variant: 0,
+            variant: device.variant(call.kernel, &call.params),
             params: call.params.clone(),
             bindings: call.operands.iter().map(resolve).collect(),
             label: call.node.map_or_else(|| "loss".to_owned(), |id| self.graph.nodes[id].name.clone()),

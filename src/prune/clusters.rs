@@ -82,7 +82,10 @@ impl Clusters {
                         "Its channels are tied to other layers in several groups; a part is taken of each",
                     ));
             }
-            let keep = plan.widths.width(&names(group), group.kind(), width, plan.rounding, plan.round_to)?;
+            let keep = match &plan.widths {
+                WidthRule::Groups(widths) => widths.get(&index).map_or(width, |&keep| keep.clamp(1, width)),
+                rule => rule.width(&names(group), group.kind(), width, plan.rounding, plan.round_to)?,
+            };
             if keep == width {
                 continue;
             }

@@ -4,9 +4,13 @@
 //! fine-tuning and C-SGD does not.
 
 use super::clusters::{Clusters, Pace, rows};
-use crate::error::Result;
-use crate::graph::{Coupling, NodeId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Coupling, Group, NodeId};
 use crate::model::Model;
+use crate::ops::Op;
+use crate::optim::sparsity::Penalty;
+use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The channels that stay, of every node that loses some.
@@ -42,26 +46,190 @@ impl Selection {
     }
 }
 
-/// Keeps the filters of largest L1 norm (Li et al. 2017), as many of each group as `clusters` would leave.
+/// A way of telling how much a filter matters. All look at single layers; what is tied goes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Criterion {
+    /// The sum of a filter's absolute weights (Li et al., ICLR 2017).
+    L1,
+    /// Its Euclidean norm (He et al., IJCAI 2018: soft filter pruning).
+    L2,
+    /// The sum of its distances to the other filters: the most replaceable goes first (He et al., CVPR 2019: FPGM).
+    Fpgm,
+    /// The size of the gamma behind it, after training that makes gammas small (Liu et al., ICCV 2017: network slimming).
+    BnScale,
+    /// The square of the loss's first-order change when it goes, summed over batches (Molchanov et al., CVPR 2019).
+    Taylor,
+    /// Chance (Mittal et al., WACV 2018: recovering from random pruning).
+    Random,
+    /// Its Euclidean norm, after training that makes filters small as a whole (Wen et al., NIPS 2016: group lasso).
+    GroupLasso,
+}
+
+impl Criterion {
+    /// The penalty that the method trains with before it chooses, if any.
+    pub fn penalty(self) -> Option<Penalty> {
+        match self {
+            Criterion::BnScale => Some(Penalty::Gammas),
+            Criterion::GroupLasso => Some(Penalty::Filters),
+            _ => None,
+        }
+    }
+
+    /// The paper that it is from.
+    pub fn paper(self) -> &'static str {
+        match self {
+            Criterion::L1 => "Li et al., ICLR 2017, arXiv:1608.08710",
+            Criterion::L2 => "He et al., IJCAI 2018, arXiv:1808.06866",
+            Criterion::Fpgm => "He et al., CVPR 2019, arXiv:1811.00250",
+            Criterion::BnScale => "Liu et al., ICCV 2017, arXiv:1708.06519",
+            Criterion::Taylor => "Molchanov et al., CVPR 2019, arXiv:1906.10771",
+            Criterion::Random => "Mittal et al., WACV 2018, arXiv:1801.10447",
+            Criterion::GroupLasso => "Wen et al., NIPS 2016, arXiv:1608.03665",
+        }
+    }
+}
+
+/// What some criteria need besides the weights.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// Seed of [`Criterion::Random`].
+    pub seed: u64,
+    /// By tensor, for each of its rows the sum over batches of `(gradient . weights)^2`: see [`crate::train::sensitivities`].
+    pub sensitivities: BTreeMap<String, Vec<f64>>,
+}
+
+/// Keeps the filters of largest score, as many of each group as `clusters` would leave.
 ///
 /// In a group of several layers the pacesetter's filters decide, or those of all producers together, as `pace` says.
-/// Of equal norms the earlier filter stays.
+/// Of equal scores the earlier filter stays.
 ///
 /// # Errors
-/// Those of [`crate::graph::Graph::shapes`]; [`crate::ErrorKind::Checkpoint`] for a model without the filters.
-pub fn largest_l1(model: &Model, coupling: &Coupling, clusters: &Clusters, pace: Pace) -> Result<Selection> {
+/// Those of [`crate::graph::Graph::shapes`]; [`ErrorKind::Checkpoint`] for a model without the filters;
+/// [`ErrorKind::Argument`] for gammas where a layer has no batch norm, or sensitivities that were not measured.
+pub fn select(
+    model: &Model,
+    coupling: &Coupling,
+    clusters: &Clusters,
+    pace: Pace,
+    criterion: Criterion,
+    evidence: &Evidence,
+) -> Result<Selection> {
     let mut deleted = Vec::new();
     for (index, group) in coupling.prunable() {
         let keep = clusters.width_of(group);
         if keep == group.width() {
             continue;
         }
-        let (rows, row_len) = rows(model, group, pace)?;
-        let norm = |class: usize| rows[class * row_len..][..row_len].iter().map(|w| f64::from(w.abs())).sum();
-        let norms: Vec<f64> = (0..group.width()).map(norm).collect();
+        let scores = match criterion {
+            Criterion::BnScale => gammas(model, group, pace)?,
+            Criterion::Taylor => measured(model, group, pace, &evidence.sensitivities)?,
+            Criterion::Random => {
+                const CHOICE: u64 = 0xC401;
+                let mut rng = Rng::stream(evidence.seed, &[CHOICE, index as u64]);
+                (0..group.width()).map(|_| f64::from(rng.uniform())).collect()
+            }
+            Criterion::L1 | Criterion::L2 | Criterion::Fpgm | Criterion::GroupLasso => {
+                let (rows, row_len) = rows(model, group, pace)?;
+                of_weights(criterion, &rows, row_len)
+            }
+        };
         let mut order: Vec<usize> = (0..group.width()).collect();
-        order.sort_by(|&a, &b| norms[b].total_cmp(&norms[a]).then(a.cmp(&b)));
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
         deleted.push((index, order.split_off(keep)));
     }
     Selection::without(model, coupling, &deleted)
+}
+
+/// [`select`] by [`Criterion::L1`].
+///
+/// # Errors
+/// As [`select`].
+pub fn largest_l1(model: &Model, coupling: &Coupling, clusters: &Clusters, pace: Pace) -> Result<Selection> {
+    select(model, coupling, clusters, pace, Criterion::L1, &Evidence::default())
+}
+
+/// The score of each row of weights.
+fn of_weights(criterion: Criterion, rows: &[f32], row_len: usize) -> Vec<f64> {
+    let rows: Vec<&[f32]> = rows.chunks_exact(row_len.max(1)).collect();
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    let score = |row: &&[f32]| match criterion {
+        Criterion::L1 => row.iter().map(|w| f64::from(w.abs())).sum(),
+        Criterion::Fpgm => rows.iter().map(|other| distance(row, other)).sum(),
+        _ => row.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt(),
+    };
+    rows.iter().map(score).collect()
+}
+
+/// The producers whose filters decide.
+fn deciding(group: &Group, pace: Pace) -> Vec<NodeId> {
+    match pace {
+        Pace::Pacesetter => group.pacesetter.into_iter().collect(),
+        Pace::Joint => group.producers.clone(),
+    }
+}
+
+/// The sum over a class's rows of a number for each row of a node.
+fn by_class(group: &Group, nodes: &[(NodeId, Vec<f64>)]) -> Vec<f64> {
+    let mut scores = vec![0.0; group.width()];
+    for (node, numbers) in nodes {
+        for (score, rows) in scores.iter_mut().zip(group.rows_of(*node)) {
+            *score += rows.iter().map(|&row| numbers[row]).sum::<f64>();
+        }
+    }
+    scores
+}
+
+/// The sizes of the gammas behind the producers.
+fn gammas(model: &Model, group: &Group, pace: Pace) -> Result<Vec<f64>> {
+    let graph = &model.graph;
+    let consumers = graph.consumers();
+    let mut nodes = Vec::new();
+    for producer in deciding(group, pace) {
+        let norm =
+            consumers[producer].iter().find(|&&reader| matches!(graph.nodes[reader].op, Op::BatchNorm2d(_)));
+        let tensor = norm.and_then(|&norm| model.tensors.get(&format!("{}.weight", graph.nodes[norm].name)));
+        let tensor = tensor.ok_or_else(|| {
+            Error::new(ErrorKind::Argument, "choosing filters by the gammas behind them")
+                .expected(format!("a batch norm behind {}", graph.nodes[producer].name))
+                .found("none")
+                .next("Freeze that layer, take another --method, or import with --insert-bn and train")
+        })?;
+        nodes.push((producer, tensor.data.iter().map(|gamma| f64::from(gamma.abs())).collect()));
+    }
+    Ok(by_class(group, &nodes))
+}
+
+fn measured(
+    model: &Model,
+    group: &Group,
+    pace: Pace,
+    sensitivities: &BTreeMap<String, Vec<f64>>,
+) -> Result<Vec<f64>> {
+    let mut nodes = Vec::new();
+    for producer in deciding(group, pace) {
+        let name = format!("{}.weight", model.graph.nodes[producer].name);
+        let rows = sensitivities.get(&name).ok_or_else(|| {
+            Error::new(ErrorKind::Argument, "choosing filters by their sensitivities")
+                .expected(format!("those of {name}"))
+                .found("none")
+        })?;
+        nodes.push((producer, rows.clone()));
+    }
+    Ok(by_class(group, &nodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_weights_are_the_papers() {
+        let rows = [3.0, -4.0, 0.0, 0.0, 3.0, 0.0];
+        assert_eq!(of_weights(Criterion::L1, &rows, 2), [7.0, 0.0, 3.0]);
+        assert_eq!(of_weights(Criterion::L2, &rows, 2), [5.0, 0.0, 3.0]);
+        assert_eq!(of_weights(Criterion::Fpgm, &rows, 2), [9.0, 8.0, 7.0]);
+    }
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 mod clusters;
 pub mod criteria;
 pub mod surgery;
+pub mod target;
 pub mod width;
 
 pub use certificate::{Certificate, Comparison, LayerReport, Stages, certify};

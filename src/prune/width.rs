@@ -257,6 +257,8 @@ pub enum WidthRule {
     Internal(Ratio),
     /// `--widths`: by layer name, exact or with `*` for any run of characters; what no name matches stays.
     PerLayer(BTreeMap<String, WidthSpec>),
+    /// By the group's place in [`crate::graph::Coupling::groups`]; what is not listed stays. For widths that are computed.
+    Groups(BTreeMap<usize, usize>),
 }
 
 impl WidthRule {
@@ -280,7 +282,8 @@ impl WidthRule {
             (WidthRule::All(ratio), _) | (WidthRule::Internal(ratio), GroupKind::Internal) => {
                 return Ok(target_width(channels, ratio, rounding, round_to));
             }
-            (WidthRule::Internal(_), GroupKind::Tied) => return Ok(channels),
+            // Groups are known by their place, which `Clusters::find` looks up.
+            (WidthRule::Internal(_), GroupKind::Tied) | (WidthRule::Groups(_), _) => return Ok(channels),
             (WidthRule::PerLayer(specs), _) => specs,
         };
         let mut chosen: Option<(usize, &str, usize)> = None;

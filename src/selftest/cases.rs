@@ -13,6 +13,7 @@ use crate::ops::batch_norm2d::{
     BATCH_NORM_STATISTICS, BatchNormParams,
 };
 use crate::ops::channel_pad::{CHANNEL_PAD_BACKWARD, CHANNEL_PAD_FORWARD, ChannelPadParams};
+use crate::ops::clamp::{CLAMP_BACKWARD, CLAMP_FORWARD, ClampParams};
 use crate::ops::concat::{CONCAT_BACKWARD, CONCAT_FORWARD, ConcatParams};
 use crate::ops::conv_batch_norm::{CONV_BATCH_NORM, ConvBatchNormParams};
 use crate::ops::conv2d::{
@@ -20,13 +21,19 @@ use crate::ops::conv2d::{
     SUM_PARTIALS, SumPartialsParams,
 };
 use crate::ops::global_avg_pool::{GLOBAL_AVG_POOL_BACKWARD, GLOBAL_AVG_POOL_FORWARD, GlobalAvgPoolParams};
+use crate::ops::hard_sigmoid::{HARD_SIGMOID_BACKWARD, HARD_SIGMOID_FORWARD, HardSigmoidParams};
+use crate::ops::hard_swish::{HARD_SWISH_BACKWARD, HARD_SWISH_FORWARD, HardSwishParams};
 use crate::ops::leaky_relu::{LEAKY_RELU_BACKWARD, LEAKY_RELU_FORWARD, LeakyReluParams};
 use crate::ops::linear::{
     LINEAR_BIAS_GRADIENT, LINEAR_FORWARD, LINEAR_INPUT_GRADIENT, LINEAR_WEIGHT_GRADIENT, LinearParams,
 };
 use crate::ops::max_pool2d::{MAX_POOL2D_BACKWARD, MAX_POOL2D_FORWARD, MaxPool2dParams};
+use crate::ops::mul::{MUL_FORWARD, MUL_GATE_GRADIENT, MulParams};
+use crate::ops::pad2d::{PAD2D_BACKWARD, PAD2D_FORWARD, Pad2dParams};
 use crate::ops::relu::{RELU_BACKWARD, RELU_FORWARD, ReluParams};
 use crate::ops::relu6::{RELU6_BACKWARD, RELU6_FORWARD, Relu6Params};
+use crate::ops::sigmoid::{SIGMOID_BACKWARD, SIGMOID_FORWARD, SigmoidParams};
+use crate::ops::silu::{SILU_BACKWARD, SILU_FORWARD, SiluParams};
 use crate::ops::softmax_cross_entropy::{
     METRICS_ACCUMULATE, MetricsParams, SOFTMAX_CROSS_ENTROPY_BACKWARD, SOFTMAX_CROSS_ENTROPY_FORWARD,
     SoftmaxCrossEntropyParams,
@@ -35,17 +42,20 @@ use crate::ops::{Conv2d, Padding};
 use crate::optim::csgd::{CLUSTER_DEVIATION, CSGD_STEP, CsgdParams, DeviationParams};
 use crate::optim::norms::{SUM_OF_SQUARES, SumOfSquaresParams};
 use crate::optim::sgd::{SGD_STEP, SgdParams};
+use crate::optim::sparsity::{SHRINK_ROWS, ShrinkParams};
 use crate::rng::Rng;
 
 /// Every case of every kernel, the same on every call.
 pub fn cases() -> Vec<Case> {
     let mut table = Table { cases: Vec::new() };
     table.elementwise();
+    table.gates();
     table.convolutions();
     table.linear();
     table.batch_norm();
     table.pooling();
     table.channels();
+    table.padding();
     table.loss();
     table.optimizers();
     table.cases
@@ -137,6 +147,47 @@ impl Table {
             self.add(&RELU6_FORWARD, &name, &Relu6Params { len, accumulate: 0 }, &[&wide], &out);
             let leaky = LeakyReluParams { len, slope: 0.1, accumulate: 0 };
             self.add(&LEAKY_RELU_FORWARD, &name, &leaky, &[&a], &out);
+        }
+    }
+
+    fn gates(&mut self) {
+        for len in LENGTHS {
+            let numbers = len as usize;
+            let name = format!("{len} numbers");
+            // Numbers on both sides of the bends at -3 and 3, and outputs on both sides of 0 and 1.
+            let wide: Vec<f32> = random(1, numbers).iter().map(|x| 5.0 * x).collect();
+            let (dy, outputs) = (random(2, numbers), random(3, numbers));
+            let (slope, offset, low, high) = (0.2, 0.5, -0.4, 0.6);
+            for accumulate in [0, 1] {
+                let out = [gradient(accumulate, numbers)];
+                let params = SigmoidParams { len, accumulate };
+                self.add(&SIGMOID_BACKWARD, &name, &params, &[&outputs, &dy], &out);
+                self.add(&SILU_BACKWARD, &name, &SiluParams { len, accumulate }, &[&wide, &dy], &out);
+                let params = HardSigmoidParams { len, slope, offset, accumulate };
+                self.add(&HARD_SIGMOID_BACKWARD, &name, &params, &[&outputs, &dy], &out);
+                let params = HardSwishParams { len, accumulate };
+                self.add(&HARD_SWISH_BACKWARD, &name, &params, &[&wide, &dy], &out);
+                let params = ClampParams { len, low, high, accumulate };
+                self.add(&CLAMP_BACKWARD, &name, &params, &[&outputs, &dy], &out);
+            }
+            let (out, accumulate) = ([fresh(numbers)], 0);
+            self.add(&SIGMOID_FORWARD, &name, &SigmoidParams { len, accumulate }, &[&wide], &out);
+            self.add(&SILU_FORWARD, &name, &SiluParams { len, accumulate }, &[&wide], &out);
+            let params = HardSigmoidParams { len, slope, offset, accumulate };
+            self.add(&HARD_SIGMOID_FORWARD, &name, &params, &[&wide], &out);
+            self.add(&HARD_SWISH_FORWARD, &name, &HardSwishParams { len, accumulate }, &[&wide], &out);
+            self.add(&CLAMP_FORWARD, &name, &ClampParams { len, low, high, accumulate }, &[&wide], &out);
+        }
+        for (gates, spread) in [(1, 1), (70, 1), (6, 49), (70, 9)] {
+            let (len, name) = (gates * spread, format!("{gates} gates of {spread} numbers"));
+            let (a, dy) = (random(1, len as usize), random(2, len as usize));
+            let gate = random(3, gates as usize);
+            for accumulate in [0, 1] {
+                let params = MulParams { len, spread, accumulate };
+                self.add(&MUL_FORWARD, &name, &params, &[&a, &gate], &[gradient(accumulate, a.len())]);
+                let dgate = [gradient(accumulate, gate.len())];
+                self.add(&MUL_GATE_GRADIENT, &name, &params, &[&a, &dy], &dgate);
+            }
         }
     }
 
@@ -334,6 +385,23 @@ impl Table {
         }
     }
 
+    fn padding(&mut self) {
+        for (name, planes, [h, w], [top, left, bottom, right]) in [
+            ("each side another", 6, [5, 7], [1, 2, 0, 3]),
+            ("below and right", 4, [8, 8], [0, 0, 1, 1]),
+            ("none of one pixel", 1, [1, 1], [0, 0, 0, 0]),
+        ] {
+            let (p, q) = (top + h + bottom, left + w + right);
+            let (x, dy) = (random(1, (planes * h * w) as usize), random(2, (planes * p * q) as usize));
+            let params = |accumulate| Pad2dParams { planes, h, w, p, q, top, left, accumulate };
+            for accumulate in [0, 1] {
+                let dx = [gradient(accumulate, x.len())];
+                self.add(&PAD2D_BACKWARD, name, &params(accumulate), &[&dy], &dx);
+            }
+            self.add(&PAD2D_FORWARD, name, &params(0), &[&x], &[fresh(dy.len())]);
+        }
+    }
+
     fn loss(&mut self) {
         for (name, n, k, scale) in [
             ("10 classes", 5, 10, 4.0),
@@ -390,6 +458,15 @@ impl Table {
             };
             let inputs: [&[f32]; 4] = [&gradients, &metrics, &segments, &members];
             self.add(&CSGD_STEP, name, &csgd, &inputs, &state);
+        }
+        // A row longer than a workgroup, one of one number, and one that is shrunk to nothing.
+        let rows = words(&[0, 100, 100, 1, 110, 27]);
+        for first_bad_step in [0, 8] {
+            let metrics = words(&[0, 0, 0, first_bad_step, 9]);
+            let params = ShrinkParams { rows: 3, amount: 0.4 };
+            let mut before = parameters.clone();
+            before[110..137].iter_mut().for_each(|x| *x *= 0.01);
+            self.add(&SHRINK_ROWS, "rows of 1 to 100", &params, &[&metrics, &rows], &[updated(before)]);
         }
         let params = DeviationParams { segments: clusters.len() as u32 };
         let inputs: [&[f32]; 3] = [&segments, &members, &parameters];

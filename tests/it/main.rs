@@ -5,6 +5,7 @@ mod golden;
 mod gradients;
 mod harness;
 mod kernels;
+mod onnx;
 mod operators;
 mod optimizers;
 mod plan;

@@ -1,12 +1,12 @@
 //! Whole plans: gradients where branches part and meet, memory sharing, constants, modes.
 
 use crate::harness::{Tolerance, compare, gpu, random, twins};
-use centripetal::device::Device;
+use centripetal::device::{Device, DeviceChoice};
 use centripetal::graph::{Graph, GraphBuilder, NodeId};
 use centripetal::model::{Model, Tensors};
 use centripetal::ops::{
-    Add, AvgPool2d, BatchNorm2d, ChannelPad, Concat, Conv2d, Divisor, Flatten, GlobalAvgPool, LeakyRelu,
-    Linear, MaxPool2d, Relu, Relu6,
+    Add, AvgPool2d, BatchNorm2d, ChannelPad, Clamp, Concat, Conv2d, Divisor, Flatten, GlobalAvgPool,
+    HardSigmoid, HardSwish, LeakyRelu, Linear, MaxPool2d, Mul, Pad2d, Padding, Relu, Relu6, Sigmoid, Silu,
 };
 use centripetal::plan::{Arenas, Keep, Mode, Plan};
 use centripetal::rng::Rng;
@@ -53,6 +53,43 @@ fn networks() -> Vec<Graph> {
             let x = g.add("relu6", Relu6 {}, &[x]);
             let x = block(g, "a", x);
             g.add("leaky", LeakyRelu { slope: 0.2 }, &[x])
+        }),
+        network("chain of smooth activations", |g| {
+            let x = stem(g);
+            let x = g.add("silu", Silu {}, &[x]);
+            let x = block(g, "a", x);
+            let x = g.add("hard swish", HardSwish {}, &[x]);
+            let x = block(g, "b", x);
+            let x = g.add("clamp", Clamp { low: -0.75, high: 1.5 }, &[x]);
+            let x = block(g, "c", x);
+            g.add("sigmoid", Sigmoid {}, &[x])
+        }),
+        network("squeeze and excitation", |g| {
+            let x = stem(g);
+            let x = g.add("relu", Relu {}, &[x]);
+            let y = block(g, "a", x);
+            let gate = g.add("squeeze", GlobalAvgPool {}, &[y]);
+            let gate = g.add("fc1", Conv2d::new(4, 2, [1, 1]), &[gate]);
+            let gate = g.add("swish", Silu {}, &[gate]);
+            let gate = g.add("fc2", Conv2d::new(2, 4, [1, 1]), &[gate]);
+            let gate = g.add("gate", HardSigmoid { slope: 0.2, offset: 0.4 }, &[gate]);
+            let y = g.add("excited", Mul {}, &[y, gate]);
+            let z = g.add("product", Mul {}, &[y, x]);
+            let square = g.add("square", Mul {}, &[z, z]);
+            g.add("add", Add {}, &[square, z, y])
+        }),
+        network("padded unevenly", |g| {
+            let x = stem(g);
+            let x = g.add("relu", Relu {}, &[x]);
+            let padding = Padding { top: 0, left: 2, bottom: 1, right: 1 };
+            let padded = g.add("pad", Pad2d { padding }, &[x]);
+            let y = g.add("conv", Conv2d { stride: [2, 2], ..Conv2d::new(4, 4, [3, 3]) }, &[padded]);
+            let pool = MaxPool2d { stride: [2, 2], trailing: Some([1, 1]), ..MaxPool2d::new(3) };
+            let z = g.add("max", pool, &[x]);
+            let z = g.add("inner", Pad2d { padding: Padding { right: 1, ..Padding::all(0) } }, &[z]);
+            let both = g.add("add", Add {}, &[y, z]);
+            let again = g.add("again", Pad2d { padding }, &[both]);
+            g.add("bn", BatchNorm2d::new(4), &[again])
         }),
         network("two branches added", |g| {
             let x = stem(g);
@@ -111,9 +148,13 @@ fn networks() -> Vec<Graph> {
         network("poolings side by side", |g| {
             let x = stem(g);
             let x = g.add("relu", Relu {}, &[x]);
-            let a = g.add("max", MaxPool2d { kernel: [3, 3], stride: [2, 2], padding: [1, 1] }, &[x]);
-            let average =
-                AvgPool2d { kernel: [3, 3], stride: [2, 2], padding: [1, 1], divisor: Divisor::Pixels };
+            let a = g.add("max", MaxPool2d { stride: [2, 2], padding: [1, 1], ..MaxPool2d::new(3) }, &[x]);
+            let average = AvgPool2d {
+                stride: [2, 2],
+                trailing: Some([2, 2]),
+                divisor: Divisor::Pixels,
+                ..AvgPool2d::new(3)
+            };
             let b = g.add("average", average, &[x]);
             g.add("concat", Concat {}, &[a, b])
         }),
@@ -299,4 +340,41 @@ fn training_moves_running_statistics_and_evaluation_nothing() {
         assert_eq!(evaluation.tensors(), trained);
         assert_ne!(logits, training.read(training.plan.logits()), "batch statistics in evaluation");
     }
+}
+
+#[test]
+fn variants_are_measured_once_and_the_table_decides_the_bits() {
+    if gpu().is_none() {
+        return;
+    }
+    let open =
+        || pollster::block_on(Device::open(DeviceChoice::Gpu)).unwrap_or_else(|error| panic!("{error}"));
+    let start = std::time::Instant::now();
+    let clock = || start.elapsed().as_secs_f64();
+    let mut found = networks().into_iter().filter(|graph| graph.name == "residual block");
+    let model = model(found.next().expect("a residual block"));
+    let tune = |device: &Device, mode| {
+        pollster::block_on(Plan::tune(device, &model.graph, BATCH, mode, &clock))
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let first = open();
+    assert!(tune(&first, Mode::Train) > 0);
+    assert_eq!(tune(&first, Mode::Train), 0, "all is known");
+    let tuning = first.tuning();
+    assert!(tuning.choices.keys().any(|class| class.starts_with("conv2d_weight_gradient ")), "{tuning:?}");
+
+    let second = open();
+    second.set_tuning(tuning.clone()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(tune(&second, Mode::Train), 0, "the table was taken over");
+    let benches = [&first, &second].map(|device| Bench::new(device, &model, Mode::Train, Keep::Logits));
+    for dispatch in benches[1].plan.commands().dispatches() {
+        let shader = dispatch.kernel.shaders[dispatch.variant].name;
+        let measured = dispatch.kernel.variants(&dispatch.params).count() > 1;
+        assert!(!measured || tuning.choices.values().any(|name| name == shader), "{shader} was not chosen");
+    }
+    let [a, b] = benches.map(|bench| (bench.loss(&model.tensors), bench.gradients()));
+    assert_eq!(a, b, "the same table, the same bits");
+
+    // The CPU has no variants.
+    assert_eq!(tune(&twins(), Mode::Train), 0);
 }

@@ -179,6 +179,33 @@ fn hidden_linear_layers() {
     assert_eq!(widths(&slim, &["features.0", "features.40", "flatten", "classifier.0"]), [5, 40, 160, 40]);
 }
 
+#[test]
+fn every_architecture_of_the_zoo_is_cut_without_loss() {
+    for (name, width, kept) in [
+        ("resnet18", 0.25, vec![("layer3.1.conv2", 40), ("layer4.0.downsample.0", 80), ("fc", 10)]),
+        ("resnet50", 0.25, vec![("layer1.0.conv3", 40), ("layer4.2.conv2", 80)]),
+        ("se_resnet18", 0.25, vec![("layer4.1.se.fc2", 80), ("layer4.1.se.fc1", 5)]),
+        ("se_resnet50", 0.25, vec![("layer1.0.se.mul", 40), ("layer2.0.se.fc2", 80)]),
+        ("densenet40", 0.5, vec![("features.conv0", 5), ("features.denseblock1.denselayer1.conv1", 3)]),
+        ("densenet121", 0.25, vec![("features.denseblock4.denselayer16.conv1", 20)]),
+        ("vgg16_bn", 0.0625, vec![("features.40", 20), ("classifier.3", 160)]),
+        ("mobilenet_v1", 0.25, vec![("model.1.0", 5), ("model.13.3", 160)]),
+        ("mobilenet_v2", 0.5, vec![("features.18.0", 400)]),
+        (
+            "googlenet",
+            0.25,
+            vec![("inception3a.concat", 10 + 20 + 5 + 5), ("inception5b.branch2.1.conv", 60)],
+        ),
+    ] {
+        let config = ModelConfig { width, ..ModelConfig::new(Shape::new(3, 32, 32), 10) };
+        let graph = models::build(name, &config).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let slim = check(graph, Clustering::Even);
+        for (layer, expected) in kept {
+            assert_eq!(widths(&slim, &[layer]), [expected], "{layer} of {name}");
+        }
+    }
+}
+
 fn conv(b: &mut GraphBuilder, name: &str, conv: Conv2d, x: usize) -> usize {
     let channels = conv.out_channels;
     let x = b.add(name, conv, &[x]);
@@ -216,7 +243,7 @@ fn inception_branches() {
     let stem = conv(&mut b, "stem", Conv2d::same(3, 8, 3), 0);
     let one = conv(&mut b, "one", Conv2d::same(8, 8, 1), stem);
     let three = conv(&mut b, "three", Conv2d::same(8, 16, 3), stem);
-    let pooled = b.add("pooled", MaxPool2d { kernel: [3, 3], stride: [1, 1], padding: [1, 1] }, &[stem]);
+    let pooled = b.add("pooled", MaxPool2d { stride: [1, 1], padding: [1, 1], ..MaxPool2d::new(3) }, &[stem]);
     let joined = b.add("joined", Concat {}, &[one, three, pooled]);
     let last = conv(&mut b, "last", Conv2d::same(32, 8, 1), joined);
     let slim = check(head(b, last, 8), Clustering::default());
@@ -317,6 +344,31 @@ fn macs_and_parameters_are_the_published_ones() {
             100.0 * (1.0 - slim.macs().expect("macs") as f64 / model.graph.macs().expect("macs") as f64);
         assert!((gone - cut).abs() < 0.1, "{keep:?}: {gone} % gone");
     }
+}
+
+/// Parameters as torchvision and timm state them; the multiply-accumulates in 10^9 that they publish.
+#[test]
+fn sizes_at_224_pixels_are_the_published_ones() {
+    for (name, parameters, giga) in [
+        ("resnet18", 11_689_512, 1.81),
+        ("resnet34", 21_797_672, 3.66),
+        ("resnet50", 25_557_032, 4.09),
+        ("resnet101", 44_549_160, 7.80),
+        ("se_resnet18", 11_778_592, 1.82),
+        ("se_resnet50", 28_088_024, 4.09),
+        ("densenet121", 7_978_856, 2.83),
+        ("vgg16_bn", 138_365_992, 15.47),
+        ("mobilenet_v1", 4_231_976, 0.569),
+        ("mobilenet_v2", 3_504_872, 0.30),
+        ("googlenet", 6_624_904, 1.50),
+    ] {
+        let graph = models::build(name, &ModelConfig::new(Shape::new(3, 224, 224), 1000)).expect(name);
+        assert_eq!(graph.parameter_count(), parameters, "{name}");
+        let found = graph.macs().expect("macs") as f64 / 1e9;
+        assert!((found - giga).abs() <= 0.006, "{name}: {found} 10^9 multiply-accumulates");
+    }
+    let graph = zoo("densenet40", Shortcut::Projection, Shape::new(3, 32, 32));
+    assert_eq!(graph.parameter_count(), 1_019_722);
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn trainer(device: Arc<Device>, run: &Run, settings: &Settings) -> (Trainer, usi
             ..SgdConfig::default()
         },
         centripetal: clusters.map(|clusters| Centripetal { clusters, strength: settings.eps }),
+        sparsity: None,
     };
     (Trainer::new(device, model, config).expect("trains"), batch, input)
 }

@@ -21,7 +21,7 @@ import type {
 } from './types.ts';
 
 /** Names of the model zoo. */
-export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16'] as const;
+export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'resnet164', 'vgg16', 'densenet40', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'se_resnet18', 'se_resnet50', 'densenet121', 'vgg16_bn', 'mobilenet_v1', 'mobilenet_v2', 'googlenet'] as const;
 
 /** Settings with which the data that comes with the page is learnt, and clusters collapse, within a minute or two. */
 export const DEFAULTS: Settings = {

@@ -727,6 +727,7 @@ impl Session {
             schedule: settings.schedule(),
             sgd: settings.sgd(),
             centripetal,
+            sparsity: None,
         };
         let mut trainer = Trainer::new(Arc::clone(&self.device), model, config)?;
         // A first evaluation compiles what evaluates, and shows at once what the device cannot do.

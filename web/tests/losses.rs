@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         schedule: Schedule { base_lr: LR, total_steps: 1000, warmup_steps: 0, decay: Decay::Constant },
         sgd: SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() },
         centripetal: None,
+        sparsity: None,
     };
     let mut trainer = Trainer::new(Arc::clone(&device), model, config.clone())?;
     let sgd = losses(&mut trainer, &loader)?;

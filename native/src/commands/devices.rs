@@ -1,6 +1,6 @@
 //! `devices`: adapters, which one is taken, and whether their kernels are right.
 
-use centripetal::device::{Device, DeviceChoice, DeviceInfo, adapters};
+use centripetal::device::{Device, DeviceChoice, DeviceInfo, Tuning, adapters};
 use centripetal::selftest::{self, KernelCheck, Verdict};
 use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use crate::progress::{describe, table};
+use crate::tuning;
 
 pub(super) fn run(scene: &Scene) -> Result<()> {
     let adapters = block_on(adapters());
@@ -36,13 +37,20 @@ pub(super) fn run(scene: &Scene) -> Result<()> {
     let mut failed = Vec::new();
     for (name, choice) in devices {
         scene.console.note(&format!("testing every kernel on {name}"));
-        match block_on(Device::open(choice)).and_then(|device| block_on(selftest::run(&device))) {
-            Ok(checks) => {
+        let tested = block_on(Device::open(choice)).and_then(|device| {
+            tuning::load(&device);
+            block_on(selftest::run(&device)).map(|checks| (checks, device.tuning()))
+        });
+        match tested {
+            Ok((checks, tuning)) => {
                 text += &format!("\n{name}: {}\n{}", verdict(&checks), check_table(&checks));
+                text += &choices(&tuning);
                 if !passed(&checks) {
                     failed.push(name.clone());
                 }
-                tests.push(json!({"device": name, "passed": passed(&checks), "kernels": checks}));
+                tests.push(json!({
+                    "device": name, "passed": passed(&checks), "kernels": checks, "variants": tuning.choices,
+                }));
             }
             Err(error) => {
                 text += &format!("\n{name}: could not be tested: {error}\n");
@@ -74,6 +82,16 @@ pub(super) fn run(scene: &Scene) -> Result<()> {
         .expected("every device to compute what the reference does")
         .found(format!("failures on {}", failed.join(", ")))
         .next("Do not train there; use another --device, or another driver"))
+}
+
+/// The variants measured on a device, if there are any.
+fn choices(tuning: &Tuning) -> String {
+    if tuning.choices.is_empty() {
+        return String::new();
+    }
+    let rows = tuning.choices.iter().map(|(class, shader)| vec![class.clone(), shader.clone()]);
+    let header = ["measured for", "fastest variant"].map(str::to_owned).to_vec();
+    format!("\n{}", table(&std::iter::once(header).chain(rows).collect::<Vec<_>>()))
 }
 
 fn passed(checks: &[KernelCheck]) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use centripetal::Result;
 use centripetal::data::Loader;
+use centripetal::plan::Mode;
 use centripetal::train::{Answers, evaluate};
 use pollster::block_on;
 use serde_json::json;
@@ -22,6 +23,7 @@ pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
     let batch =
         args.batch.map_or_else(|| test_batch(device.info(), test.len()), |batch| batch.min(test.len()));
     let loader = Loader::evaluation(Arc::clone(&test), batch)?;
+    scene.tune(&device, &checkpoint.model.graph, batch, Mode::Evaluate)?;
     let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?;
     let text = format!(
         "accuracy {} ({} of {})   loss {:.4}",

@@ -1,8 +1,10 @@
-//! `export`: a checkpoint's weights for other tools.
+//! `export`: a checkpoint for other tools.
 
-use centripetal::formats::state_dict;
-use centripetal::{Error, ErrorKind, Result};
-use serde_json::json;
+use std::path::Path;
+
+use centripetal::formats::{onnx, state_dict};
+use centripetal::{Error, ErrorKind, Result, rewrite};
+use serde_json::{Value, json};
 
 use super::Scene;
 use crate::args::ExportArgs;
@@ -11,16 +13,39 @@ use crate::progress::bytes;
 
 pub(super) fn run(scene: &Scene, args: &ExportArgs) -> Result<()> {
     let checkpoint = files::checkpoint(&args.file)?;
-    let path = args.safetensors.display().to_string();
-    if args.safetensors.exists() && !args.force {
-        return Err(Error::new(ErrorKind::Io, format!("writing {path}"))
-            .expected("a file that is not there yet")
-            .found("one that is")
-            .next("Overwrite it by --force, or name another"));
+    for path in [&args.safetensors, &args.onnx].into_iter().flatten().filter(|path| path.exists()) {
+        if !args.force {
+            return Err(Error::new(ErrorKind::Io, format!("writing {}", path.display()))
+                .expected("a file that is not there yet")
+                .found("one that is")
+                .next("Overwrite it by --force, or name another"));
+        }
     }
-    let content = state_dict::write(&checkpoint.model.tensors, None)?;
-    files::write(&args.safetensors, &content)?;
-    let tensors = checkpoint.model.tensors.len();
-    let text = format!("{path} is written: {tensors} tensors, {}", bytes(content.len() as u64));
-    scene.console.result(&text, &json!({"file": path, "tensors": tensors, "bytes": content.len()}))
+    let folded;
+    let model = if args.fold_bn {
+        folded = rewrite::fold_batch_norms(&checkpoint.model)?;
+        &folded
+    } else {
+        &checkpoint.model
+    };
+    let tensors = model.tensors.len();
+    let (mut text, mut written) = (Vec::new(), Vec::new());
+    let mut write = |path: &Path, content: &[u8]| -> Result<()> {
+        files::write(path, content)?;
+        let path = path.display().to_string();
+        text.push(format!("{path} is written: {tensors} tensors, {}", bytes(content.len() as u64)));
+        written.push(json!({"file": path, "tensors": tensors, "bytes": content.len()}));
+        Ok(())
+    };
+    if let Some(path) = &args.safetensors {
+        write(path, &state_dict::write(&model.tensors, None)?)?;
+    }
+    if let Some(path) = &args.onnx {
+        write(path, &onnx::export(model)?)?;
+    }
+    let document = match written.as_slice() {
+        [one] => one.clone(),
+        _ => Value::Array(written),
+    };
+    scene.console.result(&text.join("\n"), &document)
 }

@@ -10,9 +10,10 @@ use centripetal::graph::Coupling;
 use centripetal::model::Model;
 use centripetal::optim::forecast::{self, AUTO_TARGET, Forecast, LOSSLESS, Verdict};
 use centripetal::optim::{Schedule, SgdConfig};
+use centripetal::plan::Mode;
 use centripetal::prune::cluster::within_deviation;
 use centripetal::prune::width::{Ratio, WidthRule};
-use centripetal::prune::{ClusterPlan, Clusters, Stages, certify, surgery};
+use centripetal::prune::{ClusterPlan, Clustering, Clusters, Stages, certify, surgery, target};
 use centripetal::train::{Answers, Centripetal, TrainConfig, evaluate};
 use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -22,7 +23,8 @@ use super::{
     BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
     spare_input, test_batch,
 };
-use crate::args::{Keep, PruneArgs, Strength};
+use super::{baseline, steps};
+use crate::args::{Keep, Method, PruneArgs, Strength};
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
@@ -34,7 +36,13 @@ fn default_keep() -> Result<Ratio> {
 }
 
 pub(super) fn run(scene: &Scene, args: &PruneArgs) -> Result<Outcome<()>> {
-    let Outcome::Done(report) = prune(scene, args, &command_line::to_resume())? else {
+    let resume = command_line::to_resume();
+    let outcome = if args.keep.keep.len() > 1 || args.max_accuracy_drop.is_some() {
+        steps::prune(scene, args, &resume)?
+    } else {
+        by_method(scene, args, &resume)?
+    };
+    let Outcome::Done(report) = outcome else {
         return Ok(Outcome::Interrupted);
     };
     let out = folder(args);
@@ -52,7 +60,18 @@ pub(super) fn run(scene: &Scene, args: &PruneArgs) -> Result<Outcome<()>> {
     Ok(Outcome::Done(()))
 }
 
-/// Prunes as `args` say and writes the run's files; `resume` is the command that goes on after an interruption.
+/// Prunes once, by the method that `args` name.
+///
+/// # Errors
+/// Those of the method.
+pub(super) fn by_method(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
+    match args.method {
+        Method::Csgd if !args.from_scratch => prune(scene, args, resume),
+        _ => baseline::prune(scene, args, resume),
+    }
+}
+
+/// Prunes by C-SGD as `args` say and writes the run's files; `resume` is the command that goes on after an interruption.
 pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
     let console = &scene.console;
     let started = Instant::now();
@@ -65,24 +84,13 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch())?;
 
-    let rule = width_rule(&args.keep)?;
-    let coupling = Coupling::derive(&base.model.graph, &args.freeze)?;
-    let plan = ClusterPlan {
-        widths: rule,
-        rounding: args.rounding,
-        round_to: args.round_to,
-        clustering: args.clustering,
-        pace: args.pace.into(),
-        frozen: args.freeze.clone(),
-        seed,
-    };
-    let clusters = Clusters::find(&base.model, &coupling, &plan)?;
-    if clusters.is_empty() {
-        return Err(Error::new(ErrorKind::Argument, format!("pruning {name}"))
-            .expected("at least one layer that becomes narrower")
-            .found("all of them keep their width")
-            .next("Keep less, or freeze fewer layers"));
+    if args.finetune > 0 {
+        return Err(Error::new(ErrorKind::Argument, "reading --finetune")
+            .expected("another --method than csgd, whose cut loses nothing that had to be trained back")
+            .found("csgd")
+            .next("Give --epochs what you have"));
     }
+    let Widths { coupling, plan, clusters } = widths(args, &name, &base.model, args.clustering)?;
     let sgd = args.recipe.sgd();
     let (strength, outlook) = strength(scene, args.strength, &schedule, &sgd)?;
     let config = TrainConfig {
@@ -90,6 +98,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         schedule,
         sgd,
         centripetal: Some(Centripetal { clusters: clusters.clone(), strength }),
+        sparsity: None,
     };
     let provenance = Provenance {
         stage: Stage::Wide,
@@ -157,6 +166,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     }
 
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    scene.tune(&device, &base.model.graph, config.batch, Mode::Train)?;
     let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
     let groups = groups(&base.model, &coupling, &clusters);
     console.note(&format!(
@@ -211,6 +221,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     files::write(&out.join(FILTERS), &filters::sheet(&base.model, &wide, &clusters)?)?;
     let slim = checkpoint.model;
     let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
+    scene.tune(&device, &slim.graph, test.batch_size(), Mode::Evaluate)?;
     let clock = || started.elapsed().as_secs_f64();
     let certificate = block_on(certify(&device, stages, &clusters, &test, &clock))?;
     if let Some(snap) = certificate.snap.as_ref().filter(|snap| snap.argmax_agreement != snap.samples) {
@@ -231,6 +242,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let trained = certificate.snap.as_ref().unwrap_or(&certificate.cut);
     let report = json!({
         "phase": "prune",
+        "method": args.method.name(),
         "command": command_line::current(),
         "base_accuracy": before.accuracy(),
         "base_loss": before.loss,
@@ -280,29 +292,63 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 }
 
 /// The files that a pruning run writes.
-struct Paths {
-    base: PathBuf,
-    wide: PathBuf,
-    slim: PathBuf,
+pub(super) struct Paths {
+    pub(super) base: PathBuf,
+    pub(super) wide: PathBuf,
+    pub(super) slim: PathBuf,
 }
 
 impl Paths {
-    fn new(out: &Path) -> Self {
+    pub(super) fn new(out: &Path) -> Self {
         Paths { base: out.join(BASE), wide: out.join(WIDE), slim: out.join(SLIM) }
     }
 }
 
 /// `--out`, or the folder of the file.
-fn folder(args: &PruneArgs) -> PathBuf {
+pub(super) fn folder(args: &PruneArgs) -> PathBuf {
     args.out.clone().unwrap_or_else(|| {
         let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
         parent.unwrap_or(Path::new(".")).to_owned()
     })
 }
 
+/// What is tied, and what it becomes.
+pub(super) struct Widths {
+    pub(super) coupling: Coupling,
+    pub(super) plan: ClusterPlan,
+    pub(super) clusters: Clusters,
+}
+
+/// The widths that `args` ask of `model`, which is called `name`, and clusters for them.
+pub(super) fn widths(args: &PruneArgs, name: &str, model: &Model, clustering: Clustering) -> Result<Widths> {
+    let coupling = Coupling::derive(&model.graph, &args.freeze)?;
+    let mut plan = ClusterPlan {
+        widths: WidthRule::All(default_keep()?),
+        rounding: args.rounding,
+        round_to: args.round_to,
+        clustering,
+        pace: args.pace.into(),
+        frozen: args.freeze.clone(),
+        seed: args.run.seed,
+    };
+    plan.widths = match (&args.computed, args.keep.target_macs) {
+        (Some(computed), _) => target::rule(&coupling, computed),
+        (None, Some(part)) => WidthRule::All(target::ratio_for_macs(model, &coupling, &plan, part)?),
+        (None, None) => width_rule(&args.keep)?,
+    };
+    let clusters = Clusters::find(model, &coupling, &plan)?;
+    if clusters.is_empty() {
+        return Err(Error::new(ErrorKind::Argument, format!("pruning {name}"))
+            .expected("at least one layer that becomes narrower")
+            .found("all of them keep their width")
+            .next("Keep less, or freeze fewer layers"));
+    }
+    Ok(Widths { coupling, plan, clusters })
+}
+
 fn width_rule(keep: &Keep) -> Result<WidthRule> {
-    match (keep.keep, keep.keep_internal, &keep.widths) {
-        (Some(ratio), ..) => Ok(WidthRule::All(ratio)),
+    match (keep.keep.first(), keep.keep_internal, &keep.widths) {
+        (Some(&ratio), ..) => Ok(WidthRule::All(ratio)),
         (_, Some(ratio), _) => Ok(WidthRule::Internal(ratio)),
         (.., Some(path)) => {
             let name = path.display().to_string();
@@ -373,7 +419,7 @@ fn chi(model: &Model, clusters: &Clusters) -> f64 {
 }
 
 /// The groups of coupled layers that can be pruned, with their widths.
-fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) -> Vec<Value> {
+pub(super) fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) -> Vec<Value> {
     let name = |node: usize| model.graph.nodes[node].name.clone();
     let describe = |(_, group): (usize, &centripetal::graph::Group)| {
         let pacesetter = group.pacesetter?;
@@ -390,7 +436,7 @@ fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) -> Vec<Value>
 }
 
 /// The report of the base training in the same folder, to be kept inside the new one.
-fn training_report(out: &Path) -> Option<Value> {
+pub(super) fn training_report(out: &Path) -> Option<Value> {
     let report: Value = serde_json::from_slice(&files::read(&out.join(REPORT)).ok()?).ok()?;
     match report["phase"].as_str() {
         Some("train") => Some(report),
@@ -405,16 +451,22 @@ pub(super) fn summary(report: &Value) -> String {
     let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<String>>();
     let accuracy = |name: &str| percent(number(name));
     let loss = |name: &str| format!("{:.4}", number(name));
-    let answers = table(&[
-        cells(&["", "base", "after C-SGD", "after the cut"]),
-        cells(&[
-            "accuracy",
-            &accuracy("base_accuracy"),
-            &accuracy("wide_accuracy"),
-            &accuracy("slim_accuracy"),
-        ]),
-        cells(&["loss", &loss("base_loss"), &loss("wide_loss"), &loss("slim_loss")]),
-    ]);
+    let trained = match report["method"].as_str() {
+        None | Some("csgd") => "after C-SGD",
+        Some(_) => "before the cut",
+    };
+    let scratch = report["method"] == "scratch";
+    let slim = if scratch { "narrow, from scratch" } else { "after the cut" };
+    let stages = [("base", "base"), (trained, "wide"), (slim, "slim"), ("after fine-tuning", "finetuned")];
+    let mut columns = [cells(&[""]), cells(&["accuracy"]), cells(&["loss"])];
+    for (heading, stage) in stages {
+        if report[format!("{stage}_accuracy")].is_number() {
+            columns[0].push(heading.to_owned());
+            columns[1].push(accuracy(&format!("{stage}_accuracy")));
+            columns[2].push(loss(&format!("{stage}_loss")));
+        }
+    }
+    let answers = table(&columns);
     let saving = |before: f64, after: f64| format!("-{:.1} %", 100.0 * (1.0 - after / before.max(1.0)));
     let row = |label: &str, show: fn(u64) -> String, before: &str, after: &str| {
         let change = saving(whole(before) as f64, whole(after) as f64);
@@ -443,7 +495,21 @@ pub(super) fn summary(report: &Value) -> String {
     };
     let snap = &report["certificate"]["snap"];
     let snap = if snap.is_object() { equal("snap", snap) } else { String::new() };
-    format!("{answers}{snap}{}\n\n{cost}", equal("cut", report))
+    let cut = if report["argmax_agreement"].is_number() { equal("cut", report) } else { String::new() };
+    let steps: String = report["steps"].as_array().into_iter().flatten().map(told_step).collect();
+    format!("{steps}{answers}{snap}{cut}\n\n{cost}")
+}
+
+/// One step of several, as a line.
+fn told_step(step: &Value) -> String {
+    let taken = if step["taken"] == json!(false) { "; it is given up" } else { "" };
+    format!(
+        "keep {}: accuracy {} before, {} after the cut, {} in the end{taken}\n",
+        step["keep"].as_str().unwrap_or("?"),
+        percent(step["wide_accuracy"].as_f64().unwrap_or(f64::NAN)),
+        percent(step["slim_accuracy"].as_f64().unwrap_or(f64::NAN)),
+        percent(step["final_accuracy"].as_f64().unwrap_or(f64::NAN)),
+    )
 }
 
 /// Layer by layer, as text.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Provenance, Stage};
 use centripetal::model::Model;
+use centripetal::plan::Mode;
 use centripetal::train::TrainConfig;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
     refuse_overwriting, remove_stale, spare_input, test_batch,
 };
+use super::{prune, squeeze};
 use crate::args::TrainArgs;
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
@@ -22,6 +24,19 @@ use crate::{command_line, files};
 
 pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
     let out = folder(args);
+    if args.squeeze {
+        let Outcome::Done(report) = squeeze::train(scene, args, &out, &command_line::to_resume())? else {
+            return Ok(Outcome::Interrupted);
+        };
+        let slim = out.join(SLIM).display().to_string();
+        let text = format!(
+            "{}\n{slim} is written. To test it:\n  {}",
+            prune::summary(&report),
+            command(&["eval", &slim, "--data", &args.data.data]),
+        );
+        scene.console.result(&text, &report)?;
+        return Ok(Outcome::Done(()));
+    }
     let Outcome::Done(report) = train(scene, args, &command_line::to_resume())? else {
         return Ok(Outcome::Interrupted);
     };
@@ -56,6 +71,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         schedule: args.recipe.schedule(args.lr, train.batches_per_epoch())?,
         sgd: args.recipe.sgd(),
         centripetal: None,
+        sparsity: None,
     };
     let provenance = Provenance {
         stage: Stage::Base,
@@ -116,6 +132,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     ));
     let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
     let total = config.schedule.total_steps;
+    scene.tune(&device, &model.graph, config.batch, Mode::Train)?;
     let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
     let momentum = resumed.map(|training| training.momentum);
     let start = Start { model, config, momentum, step, rollbacks };

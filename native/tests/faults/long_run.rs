@@ -50,7 +50,8 @@ fn train(device: Device, steps: usize) -> Result<(), String> {
     let graph = models::build("lenet", &ModelConfig::new(Shape::new(1, 8, 8), 10)).map_err(text)?;
     let schedule =
         Schedule { base_lr: 0.01, total_steps: steps as u64, warmup_steps: 0, decay: Decay::Constant };
-    let config = TrainConfig { batch: 4, schedule, sgd: SgdConfig::default(), centripetal: None };
+    let config =
+        TrainConfig { batch: 4, schedule, sgd: SgdConfig::default(), centripetal: None, sparsity: None };
     let loader = Loader::training(data, 4, 0, Augment::NONE).map_err(text)?;
     let mut trainer = Trainer::new(Arc::new(device), Model::random(graph, 0), config).map_err(text)?;
     let mut batch = Batch::default();

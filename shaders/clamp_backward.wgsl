@@ -1,0 +1,35 @@
+// Clamp, backward: dx = dy where low < y < high, else 0.
+//
+// Shapes  y, dy, dx: any, len numbers each
+// Grid    one invocation a number, folded to two dimensions
+// Twin    clamp_backward in src/ops/clamp.rs
+
+struct Params {
+    len: u32,
+    low: f32,
+    high: f32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = (group.y * groups.x + group.x) * 64u + local;
+    if i >= params.len {
+        return;
+    }
+    let gradient = select(0.0, dy[i], y[i] > params.low && y[i] < params.high);
+    if params.accumulate == 1u {
+        dx[i] += gradient;
+    } else {
+        dx[i] = gradient;
+    }
+}

@@ -1,0 +1,361 @@
+//! Tensors that are known before the network runs: initialisers, constants, and what follows from them.
+
+use super::schema::Tensor;
+
+/// Most numbers of all constants taken out of one file together: 2 GiB of f32.
+pub(super) const BUDGET: usize = 1 << 29;
+
+/// Most numbers of a constant that is computed and not stored.
+const MOST_FOLDED: usize = 1 << 22;
+
+/// Why a tensor or node cannot be taken; the importer says of which one.
+pub(super) type Problem = String;
+
+/// Numbers of a constant.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Data {
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+}
+
+/// A tensor with known numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Constant {
+    pub(super) dims: Vec<usize>,
+    pub(super) data: Data,
+}
+
+/// The product of dimensions, if it is sensible.
+pub(super) fn count(dims: &[usize]) -> Result<usize, Problem> {
+    dims.iter()
+        .try_fold(1usize, |total, &side| total.checked_mul(side))
+        .filter(|&total| total <= BUDGET)
+        .ok_or_else(|| format!("dimensions {dims:?}, more than {BUDGET} numbers"))
+}
+
+/// Dimensions as they stand in a file.
+pub(super) fn sizes(dims: &[i64]) -> Result<Vec<usize>, Problem> {
+    dims.iter().map(|&side| usize::try_from(side).map_err(|_| format!("dimensions {dims:?}"))).collect()
+}
+
+impl Constant {
+    pub(super) fn ints(values: Vec<i64>) -> Self {
+        Constant { dims: vec![values.len()], data: Data::Ints(values) }
+    }
+
+    /// The numbers of `tensor`, which are `external` if they are in a file of their own.
+    pub(super) fn decode(tensor: &Tensor<'_>, external: Option<&[u8]>) -> Result<Self, Problem> {
+        let dims = sizes(&tensor.dims)?;
+        let len = count(&dims)?;
+        let raw = external.or(tensor.raw);
+        let bits = |width: usize| -> Result<Option<&[u8]>, Problem> {
+            match raw {
+                Some(raw) if Some(raw.len()) == len.checked_mul(width) => Ok(Some(raw)),
+                Some(raw) => Err(format!("{} bytes of numbers instead of {len} times {width}", raw.len())),
+                None => Ok(None),
+            }
+        };
+        let whole = |found: usize| {
+            if found == len { Ok(()) } else { Err(format!("{found} numbers instead of {len}")) }
+        };
+        let halves = |convert: fn(u16) -> f32| -> Result<Data, Problem> {
+            if let Some(raw) = bits(2)? {
+                let pairs = raw.chunks_exact(2).map(|x| convert(u16::from_le_bytes([x[0], x[1]])));
+                return Ok(Data::Floats(pairs.collect()));
+            }
+            whole(tensor.ints.len())?;
+            Ok(Data::Floats(tensor.ints.iter().map(|&bits| convert(bits as u16)).collect()))
+        };
+        let whole_numbers = |width: usize, convert: fn(&[u8]) -> i64| -> Result<Data, Problem> {
+            if let Some(raw) = bits(width)? {
+                return Ok(Data::Ints(raw.chunks_exact(width).map(convert).collect()));
+            }
+            whole(tensor.ints.len())?;
+            Ok(Data::Ints(tensor.ints.clone()))
+        };
+        let data = match tensor.data_type {
+            1 => match bits(4)? {
+                Some(raw) => Data::Floats(
+                    raw.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect(),
+                ),
+                None => {
+                    whole(tensor.floats.len())?;
+                    Data::Floats(tensor.floats.clone())
+                }
+            },
+            11 => match bits(8)? {
+                Some(raw) => Data::Floats(
+                    raw.chunks_exact(8)
+                        .map(|x| f64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]) as f32)
+                        .collect(),
+                ),
+                None => {
+                    whole(tensor.floats.len())?;
+                    Data::Floats(tensor.floats.clone())
+                }
+            },
+            10 => halves(crate::formats::state_dict::half_to_f32)?,
+            16 => halves(|bits| f32::from_bits(u32::from(bits) << 16))?,
+            6 => whole_numbers(4, |x| i64::from(i32::from_le_bytes([x[0], x[1], x[2], x[3]])))?,
+            7 => whole_numbers(8, |x| i64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]))?,
+            9 => whole_numbers(1, |x| i64::from(x[0]))?,
+            other => return Err(format!("numbers of ONNX type {other}; floats, int32 and int64 are read")),
+        };
+        Ok(Constant { dims, data })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.data {
+            Data::Floats(values) => values.len(),
+            Data::Ints(values) => values.len(),
+        }
+    }
+
+    /// As whole numbers.
+    pub(super) fn to_ints(&self) -> Result<Vec<i64>, Problem> {
+        match &self.data {
+            Data::Ints(values) => Ok(values.clone()),
+            Data::Floats(values) => match values.iter().find(|x| x.fract() != 0.0 || x.abs() > 1e9) {
+                None => Ok(values.iter().map(|&x| x as i64).collect()),
+                Some(x) => Err(format!("{x} where whole numbers belong")),
+            },
+        }
+    }
+
+    /// As floats.
+    pub(super) fn to_floats(&self) -> Vec<f32> {
+        match &self.data {
+            Data::Floats(values) => values.clone(),
+            Data::Ints(values) => values.iter().map(|&x| x as f32).collect(),
+        }
+    }
+
+    /// The only number.
+    pub(super) fn scalar(&self) -> Result<f32, Problem> {
+        match self.to_floats()[..] {
+            [value] => Ok(value),
+            _ => Err(format!("{} numbers where one belongs", self.len())),
+        }
+    }
+
+    /// The same numbers in other dimensions.
+    pub(super) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Problem> {
+        if count(&dims)? != self.len() {
+            return Err(format!("{:?} as {dims:?}", self.dims));
+        }
+        self.dims = dims;
+        Ok(self)
+    }
+
+    fn pick(&self, dims: Vec<usize>, places: &[usize]) -> Self {
+        let data = match &self.data {
+            Data::Floats(values) => Data::Floats(places.iter().map(|&at| values[at]).collect()),
+            Data::Ints(values) => Data::Ints(places.iter().map(|&at| values[at]).collect()),
+        };
+        Constant { dims, data }
+    }
+
+    /// With dimensions in the order `perm`.
+    pub(super) fn transposed(&self, perm: &[usize]) -> Result<Self, Problem> {
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        if sorted != (0..self.dims.len()).collect::<Vec<_>>() {
+            return Err(format!("the order {perm:?} of {} dimensions", self.dims.len()));
+        }
+        let dims: Vec<usize> = perm.iter().map(|&axis| self.dims[axis]).collect();
+        let mut strides = vec![1; self.dims.len()];
+        for axis in (1..self.dims.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.dims[axis];
+        }
+        let places: Vec<usize> = (0..self.len())
+            .map(|at| {
+                let (mut rest, mut place) = (at, 0);
+                for (&side, &axis) in dims.iter().zip(perm).rev() {
+                    place += rest % side * strides[axis];
+                    rest /= side;
+                }
+                place
+            })
+            .collect();
+        Ok(self.pick(dims, &places))
+    }
+
+    /// The entries `indices` along `axis`.
+    pub(super) fn gathered(&self, axis: usize, indices: &[usize], scalar: bool) -> Result<Self, Problem> {
+        let side = *self.dims.get(axis).ok_or_else(|| format!("axis {axis} of {:?}", self.dims))?;
+        if let Some(&outside) = indices.iter().find(|&&index| index >= side) {
+            return Err(format!("entry {outside} of {side}"));
+        }
+        let inner: usize = self.dims[axis + 1..].iter().product();
+        let outer: usize = self.dims[..axis].iter().product();
+        let total = count(&[outer, indices.len(), inner])?;
+        if total > MOST_FOLDED.max(self.len()) {
+            return Err(format!("{total} numbers gathered"));
+        }
+        let mut places = Vec::with_capacity(total);
+        for block in 0..outer {
+            for &index in indices {
+                places.extend((0..inner).map(|at| (block * side + index) * inner + at));
+            }
+        }
+        let mut dims = self.dims.clone();
+        if scalar {
+            dims.remove(axis);
+        } else {
+            dims[axis] = indices.len();
+        }
+        Ok(self.pick(dims, &places))
+    }
+
+    /// Constants one after the other along `axis`.
+    pub(super) fn concatenated(parts: &[Constant], axis: usize) -> Result<Self, Problem> {
+        let [first, ..] = parts else { return Err("nothing to concatenate".into()) };
+        let mut dims = first.dims.clone();
+        if axis >= dims.len() {
+            return Err(format!("axis {axis} of {dims:?}"));
+        }
+        dims[axis] = 0;
+        for part in parts {
+            let fits = part.dims.len() == dims.len()
+                && (0..dims.len()).all(|other| other == axis || part.dims[other] == dims[other]);
+            if !fits {
+                return Err(format!("{:?} beside {:?}", part.dims, first.dims));
+            }
+            dims[axis] += part.dims[axis];
+        }
+        if count(&dims)? > MOST_FOLDED {
+            return Err(format!("{dims:?} numbers concatenated"));
+        }
+        let outer: usize = dims[..axis].iter().product();
+        let whole = parts.iter().all(|part| matches!(part.data, Data::Ints(_)));
+        let run = |part: &Constant| part.len() / outer.max(1);
+        let data = if whole {
+            let mut values = Vec::new();
+            for block in 0..outer {
+                for part in parts {
+                    if let Data::Ints(ints) = &part.data {
+                        values.extend_from_slice(&ints[block * run(part)..][..run(part)]);
+                    }
+                }
+            }
+            Data::Ints(values)
+        } else {
+            let floats: Vec<Vec<f32>> = parts.iter().map(Constant::to_floats).collect();
+            let mut values = Vec::new();
+            for block in 0..outer {
+                for (part, floats) in parts.iter().zip(&floats) {
+                    values.extend_from_slice(&floats[block * run(part)..][..run(part)]);
+                }
+            }
+            Data::Floats(values)
+        };
+        Ok(Constant { dims, data })
+    }
+
+    /// Filled with one number.
+    pub(super) fn filled(dims: Vec<usize>, value: &Constant) -> Result<Self, Problem> {
+        let total = count(&dims)?;
+        if total > MOST_FOLDED {
+            return Err(format!("{dims:?} filled with one number"));
+        }
+        let data = match &value.data {
+            Data::Ints(ints) if ints.len() == 1 => Data::Ints(vec![ints[0]; total]),
+            _ => Data::Floats(vec![value.scalar()?; total]),
+        };
+        Ok(Constant { dims, data })
+    }
+
+    /// `op` of two constants, of which one may be broadcast.
+    pub(super) fn combined(op: &str, a: &Constant, b: &Constant) -> Result<Self, Problem> {
+        let rank = a.dims.len().max(b.dims.len());
+        let side =
+            |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
+        let mut dims = Vec::with_capacity(rank);
+        for axis in 0..rank {
+            let (x, y) = (side(&a.dims, axis), side(&b.dims, axis));
+            if x != y && x != 1 && y != 1 {
+                return Err(format!("{:?} and {:?} together", a.dims, b.dims));
+            }
+            dims.push(if x == 1 { y } else { x });
+        }
+        let total = count(&dims)?;
+        if total > MOST_FOLDED.max(a.len()).max(b.len()) {
+            return Err(format!("{dims:?} numbers"));
+        }
+        let place = |of: &[usize], at: usize| {
+            let (mut rest, mut place, mut stride) = (at, 0, 1);
+            for axis in (0..rank).rev() {
+                let own = side(of, axis);
+                place += if own == 1 { 0 } else { rest % dims[axis] * stride };
+                stride *= own;
+                rest /= dims[axis].max(1);
+            }
+            place
+        };
+        let data = match (&a.data, &b.data) {
+            (Data::Ints(x), Data::Ints(y)) => {
+                let apply = |at: usize| {
+                    let (x, y) = (x[place(&a.dims, at)], y[place(&b.dims, at)]);
+                    let value = match op {
+                        "Add" => x.checked_add(y),
+                        "Sub" => x.checked_sub(y),
+                        "Mul" => x.checked_mul(y),
+                        _ => x.checked_div(y),
+                    };
+                    value.ok_or_else(|| format!("{x} and {y}, whose {op} is no 64-bit number"))
+                };
+                Data::Ints((0..total).map(apply).collect::<Result<_, _>>()?)
+            }
+            _ => {
+                let (x, y) = (a.to_floats(), b.to_floats());
+                let apply = |at: usize| {
+                    let (x, y) = (x[place(&a.dims, at)], y[place(&b.dims, at)]);
+                    match op {
+                        "Add" => x + y,
+                        "Sub" => x - y,
+                        "Mul" => x * y,
+                        _ => x / y,
+                    }
+                };
+                Data::Floats((0..total).map(apply).collect())
+            }
+        };
+        Ok(Constant { dims, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(dims: &[usize], values: &[f32]) -> Constant {
+        Constant { dims: dims.to_vec(), data: Data::Floats(values.to_vec()) }
+    }
+
+    #[test]
+    fn moving_numbers_about() {
+        let x = floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(x.transposed(&[1, 0]), Ok(floats(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0])));
+        assert!(x.transposed(&[0, 0]).is_err() && x.transposed(&[0]).is_err());
+        assert_eq!(x.gathered(1, &[2, 0], false), Ok(floats(&[2, 2], &[3.0, 1.0, 6.0, 4.0])));
+        assert_eq!(x.gathered(0, &[1], true), Ok(floats(&[3], &[4.0, 5.0, 6.0])));
+        assert!(x.gathered(0, &[2], false).is_err() && x.gathered(2, &[0], false).is_err());
+        let twice = Constant::concatenated(&[x.clone(), x.clone()], 1).expect("fits");
+        assert_eq!(twice, floats(&[2, 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]));
+        let sum = Constant::combined("Sub", &x, &floats(&[2, 1], &[1.0, 10.0])).expect("fits");
+        assert_eq!(sum, floats(&[2, 3], &[0.0, 1.0, 2.0, -6.0, -5.0, -4.0]));
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_problems() {
+        assert!(count(&[1 << 40, 1 << 40]).is_err());
+        assert!(sizes(&[3, -1]).is_err());
+        assert!(Constant::filled(vec![1 << 25], &Constant::ints(vec![1])).is_err());
+        let large = Constant::ints(vec![i64::MAX]);
+        assert!(Constant::combined("Add", &large, &large).is_err());
+        assert!(Constant::combined("Div", &large, &Constant::ints(vec![0])).is_err());
+        let tensor =
+            Tensor { dims: vec![1 << 20, 1 << 8], data_type: 1, raw: Some(&[0; 8]), ..Tensor::default() };
+        assert!(Constant::decode(&tensor, None).is_err());
+    }
+}

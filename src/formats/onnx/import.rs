@@ -1,0 +1,536 @@
+//! From the bytes of an ONNX file to a model: nodes in order, values by name, parameter names, and what is left over.
+
+use super::constant::{BUDGET, Constant, Problem};
+use super::schema::{self, ValueInfo};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, Node, NodeId};
+use crate::model::{Model, TensorData, Tensors};
+use crate::ops::{Input, Op};
+use crate::shape::Shape;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// Problems that are spelt out in one message; the rest are counted.
+const SHOWN: usize = 40;
+
+/// Largest side and number of channels of an image.
+const LARGEST_SIDE: usize = 1 << 15;
+
+/// How a file is read.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What the network is called.
+    pub name: String,
+    /// Shape of an image where the file leaves it open.
+    pub input: Option<Shape>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// The network, its tensors named as in the file where those names look like PyTorch's.
+    pub model: Model,
+    /// What a user should know of the reading, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// How an activation's numbers lie in the file's tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// As the node's: images, channels, rows, columns, perhaps with sides of 1 left out or added.
+    Channels,
+    /// Images, rows, columns, channels, as TensorFlow has them.
+    Nhwc,
+    /// Images and the features of such an image.
+    FlatHwc,
+    /// Channels in groups, a dimension of its own.
+    Groups(usize),
+    /// The same with group and place in the group exchanged.
+    Shuffled(usize),
+}
+
+/// A tensor that is computed from the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Activation {
+    pub(super) node: NodeId,
+    /// Dimensions in the file, the batch first.
+    pub(super) dims: Vec<usize>,
+    pub(super) layout: Layout,
+}
+
+/// What a name in the file stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Constant(Rc<Constant>),
+    Activation(Activation),
+    /// The output of a node that could not be taken.
+    Missing,
+}
+
+/// The reading under way.
+pub(super) struct Importer<'a, 'e> {
+    pub(super) file: &'a schema::Graph<'a>,
+    pub(super) values: HashMap<&'a str, Value>,
+    /// How often each name is read.
+    pub(super) uses: HashMap<&'a str, usize>,
+    /// The name that is the network's output.
+    pub(super) output: &'a str,
+    /// The name that each graph node's output was given first.
+    pub(super) made: HashMap<NodeId, &'a str>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) shapes: Vec<Shape>,
+    pub(super) tensors: Tensors,
+    pub(super) batch: usize,
+    initializers: HashMap<&'a str, usize>,
+    names: BTreeSet<String>,
+    budget: usize,
+    external: &'e mut dyn FnMut(&str) -> Result<Vec<u8>>,
+    external_files: BTreeMap<&'a str, Vec<u8>>,
+}
+
+/// Reads the network in the ONNX file called `name`. `external` gives the bytes of a file beside it by its relative
+/// path, for files that keep their numbers apart.
+///
+/// # Errors
+/// [`ErrorKind::Format`] when the bytes are no whole ONNX file, or naming every node that cannot be taken, with its
+/// operator and what about it; [`ErrorKind::Shape`] when the image's shape is open and not given; those of the model's
+/// validation.
+pub fn import(
+    name: &str,
+    bytes: &[u8],
+    options: &Options,
+    external: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
+) -> Result<Imported> {
+    let error = |kind| Error::new(kind, format!("reading {name}"));
+    let damaged = |damage: &str| {
+        error(ErrorKind::Format)
+            .expected("a whole ONNX file")
+            .found(damage)
+            .next("The file is truncated, damaged or of another format")
+    };
+    let file = schema::Model::parse(bytes).map_err(damaged)?;
+    let graph = file.graph.as_ref().ok_or_else(|| damaged("no network in it"))?;
+    if file.opset <= 0 {
+        return Err(damaged("no version of ONNX's standard operators"));
+    }
+    let mut notes = Vec::new();
+    let output = match graph.outputs.as_slice() {
+        [] => return Err(damaged("a network without an output")),
+        [output] => output.name,
+        [output, others @ ..] => {
+            let others: Vec<&str> = others.iter().map(|output| output.name).collect();
+            notes.push(format!("of its outputs {:?} is taken and {others:?} left out", output.name));
+            output.name
+        }
+    };
+    let order = order(graph, output).map_err(|found| {
+        error(ErrorKind::Format)
+            .expected("nodes that each read what earlier ones give")
+            .found(found)
+            .next("The file is damaged, or was written by a tool with a fault")
+    })?;
+    let initializers: HashMap<&str, usize> =
+        graph.initializers.iter().enumerate().map(|(at, tensor)| (tensor.name, at)).collect();
+    let images: Vec<&ValueInfo<'_>> =
+        graph.inputs.iter().filter(|input| !initializers.contains_key(input.name)).collect();
+    let [image] = images.as_slice() else {
+        let names: Vec<&str> = images.iter().map(|input| input.name).collect();
+        return Err(error(ErrorKind::Format)
+            .expected("one input, the images")
+            .found(format!("{} inputs {names:?}", names.len()))
+            .next("Export the classifier alone"));
+    };
+    let (batch, shape, layout) = image_shape(image, graph, options).map_err(|found| {
+        error(ErrorKind::Shape)
+            .expected("images of one shape")
+            .found(format!("{} of {found}", image.name))
+            .next("Say the shape by --input CxHxW, or export the network with a fixed one")
+    })?;
+    let dims = match layout {
+        Layout::Nhwc => vec![batch, shape.h, shape.w, shape.c],
+        _ => vec![batch, shape.c, shape.h, shape.w],
+    };
+    let mut importer = Importer {
+        file: graph,
+        values: HashMap::from([(image.name, Value::Activation(Activation { node: 0, dims, layout }))]),
+        uses: HashMap::new(),
+        output,
+        made: HashMap::from([(0, image.name)]),
+        nodes: vec![Node { name: "input".into(), op: Op::Input(Input {}), inputs: Vec::new() }],
+        shapes: vec![shape],
+        tensors: Tensors::new(),
+        batch,
+        initializers,
+        names: BTreeSet::from(["input".to_owned()]),
+        budget: BUDGET,
+        external,
+        external_files: BTreeMap::new(),
+    };
+    let problems = importer.lower_all(&order);
+    if !problems.is_empty() {
+        let more = problems.len().saturating_sub(SHOWN);
+        let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let shown: Vec<String> = problems.into_iter().take(SHOWN).collect();
+        return Err(error(ErrorKind::Format)
+            .expected("a convolutional classifier of the operators that README.md lists")
+            .found(format!("{}{tail}", shown.join("; ")))
+            .next("Export the network without them, or ask for them to be read"));
+    }
+    let last = match importer.values.get(output) {
+        Some(Value::Activation(activation)) if activation.node > 0 => activation.clone(),
+        _ => return Err(damaged("an output that does not follow from the images")),
+    };
+    let model = importer.finish(last.node, &options.name);
+    model.validate()?;
+    let classes = model.graph.classes()?;
+    if model.graph.shapes()?[model.graph.output()].pixels() != 1 {
+        return Err(error(ErrorKind::Shape)
+            .expected("one number a class")
+            .found(format!("an output of {:?}, {classes} numbers", last.dims))
+            .next("Only classifiers are read; export one without what follows its logits"));
+    }
+    Ok(Imported { model, notes })
+}
+
+/// The places of the nodes that `output` needs, each after those that it reads.
+fn order(graph: &schema::Graph<'_>, output: &str) -> std::result::Result<Vec<usize>, String> {
+    let mut producer: HashMap<&str, usize> = HashMap::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        for name in node.outputs.iter().filter(|name| !name.is_empty()) {
+            if producer.insert(name, at).is_some() {
+                return Err(format!("two nodes that give {name:?}"));
+            }
+        }
+    }
+    let given: BTreeSet<&str> = graph
+        .initializers
+        .iter()
+        .map(|tensor| tensor.name)
+        .chain(graph.inputs.iter().map(|input| input.name))
+        .collect();
+    let mut needed = BTreeSet::new();
+    let mut stack: Vec<usize> = producer.get(output).copied().into_iter().collect();
+    if stack.is_empty() {
+        return Err(format!("an output {output:?} that no node gives"));
+    }
+    let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut waiting: HashMap<usize, usize> = HashMap::new();
+    while let Some(at) = stack.pop() {
+        if !needed.insert(at) {
+            continue;
+        }
+        for name in graph.nodes[at].inputs.iter().filter(|name| !name.is_empty()) {
+            match producer.get(name) {
+                Some(&from) => {
+                    readers.entry(from).or_default().push(at);
+                    *waiting.entry(at).or_insert(0) += 1;
+                    stack.push(from);
+                }
+                None if given.contains(name) => {}
+                None => {
+                    let node = &graph.nodes[at];
+                    return Err(format!(
+                        "node {:?} ({}) that reads {name:?}, which nothing gives",
+                        node.name, node.op
+                    ));
+                }
+            }
+        }
+    }
+    let mut ready: BTreeSet<usize> = needed.iter().copied().filter(|at| !waiting.contains_key(at)).collect();
+    let mut order = Vec::with_capacity(needed.len());
+    while let Some(at) = ready.pop_first() {
+        order.push(at);
+        for &reader in readers.get(&at).into_iter().flatten() {
+            if let Some(left) = waiting.get_mut(&reader) {
+                *left -= 1;
+                if *left == 0 {
+                    ready.insert(reader);
+                }
+            }
+        }
+    }
+    if order.len() < needed.len() {
+        return Err(format!("a cycle of {} nodes", needed.len() - order.len()));
+    }
+    Ok(order)
+}
+
+/// The batch size that the file assumes, the shape of an image, and where its channels are.
+fn image_shape(
+    image: &ValueInfo<'_>,
+    graph: &schema::Graph<'_>,
+    options: &Options,
+) -> std::result::Result<(usize, Shape, Layout), String> {
+    let dims = image.dims.as_deref().unwrap_or_default();
+    let told = || {
+        let sides: Vec<String> =
+            dims.iter().map(|side| side.map_or_else(|| "?".to_owned(), |side| side.to_string())).collect();
+        format!("[{}]", sides.join(", "))
+    };
+    if dims.len() != 4 {
+        if let (true, Some(shape)) = (dims.is_empty(), options.input) {
+            return Ok((1, shape, Layout::Channels));
+        }
+        return Err(told());
+    }
+    // Batches and sides of 0 or -1 are open too, as some tools write them.
+    let side = |at: usize| match dims[at] {
+        Some(side) if side > 0 => {
+            usize::try_from(side).ok().filter(|&side| side <= LARGEST_SIDE).ok_or_else(told).map(Some)
+        }
+        _ => Ok(None),
+    };
+    let batch = side(0)?.unwrap_or(1);
+    let [second, third, fourth] = [side(1)?, side(2)?, side(3)?];
+    // TensorFlow's networks begin by moving the channels; without that, a picture has few of them.
+    let moves = graph.nodes.iter().any(|node| {
+        let perm = match node.attribute("perm") {
+            Some(schema::Attribute::Ints(perm)) => perm.as_slice(),
+            _ => &[],
+        };
+        node.op == "Transpose" && node.inputs.first() == Some(&image.name) && perm == [0, 3, 1, 2]
+    });
+    let few = |side: Option<usize>| side.is_some_and(|side| side <= 4);
+    let last = moves || (few(fourth) && !few(second) && second.is_some());
+    let stated = if last { [fourth, second, third] } else { [second, third, fourth] };
+    let layout = if last { Layout::Nhwc } else { Layout::Channels };
+    let shape = match (stated, options.input) {
+        ([Some(c), Some(h), Some(w)], None) => Shape::new(c, h, w),
+        (stated, Some(given)) => {
+            let fits = stated
+                .iter()
+                .zip([given.c, given.h, given.w])
+                .all(|(side, given)| side.is_none_or(|side| side == given));
+            if !fits {
+                return Err(format!("{}, which is not {given}", told()));
+            }
+            given
+        }
+        (_, None) => return Err(told()),
+    };
+    Ok((batch, shape, layout))
+}
+
+impl<'a> Importer<'a, '_> {
+    /// Takes the nodes in `order`; returns what could not be taken.
+    fn lower_all(&mut self, order: &[usize]) -> Vec<String> {
+        let file = self.file;
+        *self.uses.entry(self.output).or_insert(0) += 1;
+        for &at in order {
+            for name in &file.nodes[at].inputs {
+                *self.uses.entry(name).or_insert(0) += 1;
+            }
+        }
+        let mut problems = Vec::new();
+        for &at in order {
+            let node = &file.nodes[at];
+            let lost = node.inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Missing)));
+            let values = if lost { Ok(Vec::new()) } else { self.lower(node) };
+            let values = values.unwrap_or_else(|problem| {
+                let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
+                problems.push(format!("node {:?} ({}): {problem}", name.unwrap_or(&""), node.op));
+                Vec::new()
+            });
+            let mut values = values.into_iter();
+            for name in node.outputs.iter().filter(|name| !name.is_empty()) {
+                let value = values.next().unwrap_or(Value::Missing);
+                if let Value::Activation(activation) = &value {
+                    self.made.entry(activation.node).or_insert(name);
+                }
+                self.values.insert(name, value);
+            }
+        }
+        problems
+    }
+
+    /// The constant called `name`; `None` if it is no constant.
+    pub(super) fn constant(&mut self, name: &'a str) -> std::result::Result<Option<Rc<Constant>>, Problem> {
+        if let Some(Value::Constant(constant)) = self.values.get(name) {
+            return Ok(Some(Rc::clone(constant)));
+        }
+        // A node's output hides an initialiser of its name.
+        if self.values.contains_key(name) {
+            return Ok(None);
+        }
+        let Some(&at) = self.initializers.get(name) else { return Ok(None) };
+        self.decode(&self.file.initializers[at]).map(|constant| Some(Rc::new(constant)))
+    }
+
+    /// The numbers of a tensor in the file or beside it.
+    pub(super) fn decode(
+        &mut self,
+        tensor: &'a schema::Tensor<'a>,
+    ) -> std::result::Result<Constant, Problem> {
+        let told = |problem: Problem| format!("{:?} has {problem}", tensor.name);
+        let len =
+            super::constant::count(&super::constant::sizes(&tensor.dims).map_err(told)?).map_err(told)?;
+        self.spend(len)?;
+        let Some(entries) = &tensor.external else { return Constant::decode(tensor, None).map_err(told) };
+        let entry = |key: &str| entries.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
+        let location = entry("location").unwrap_or_default();
+        if !is_beside(location) {
+            return Err(format!(
+                "{:?} is in {location:?}, which is not in the folder of the file",
+                tensor.name
+            ));
+        }
+        if !self.external_files.contains_key(location) {
+            let content = (self.external)(location).map_err(|error| error.to_string())?;
+            self.external_files.insert(location, content);
+        }
+        let content = self.external_files.get(location).map(Vec::as_slice).unwrap_or_default();
+        let number = |key: &str, otherwise: usize| match entry(key) {
+            Some(text) => {
+                text.parse::<usize>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name))
+            }
+            None => Ok(otherwise),
+        };
+        let start = number("offset", 0)?;
+        let length = number("length", content.len().saturating_sub(start))?;
+        let outside = || {
+            format!("{:?} lies at {start} of {location:?}, {length} bytes of {}", tensor.name, content.len())
+        };
+        let part = start.checked_add(length).and_then(|end| content.get(start..end)).ok_or_else(outside)?;
+        Constant::decode(tensor, Some(part)).map_err(told)
+    }
+
+    /// Counts numbers that are about to be kept.
+    pub(super) fn spend(&mut self, numbers: usize) -> std::result::Result<(), Problem> {
+        self.budget = self
+            .budget
+            .checked_sub(numbers)
+            .ok_or_else(|| format!("with it, more than {BUDGET} numbers in the network"))?;
+        Ok(())
+    }
+
+    /// Appends a node, its shape checked.
+    pub(super) fn add(
+        &mut self,
+        name: String,
+        op: impl Into<Op>,
+        inputs: &[NodeId],
+    ) -> std::result::Result<NodeId, Problem> {
+        let op = op.into();
+        let shapes: Vec<Shape> = inputs.iter().map(|&input| self.shapes[input]).collect();
+        let shape = op.operator().output_shape(&shapes).map_err(|error| error.to_string())?;
+        if !crate::graph::is_sensible(shape) {
+            return Err(format!("an output of {shape}"));
+        }
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        self.shapes.push(shape);
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// A parameter of the node called `node`.
+    pub(super) fn keep(&mut self, node: &str, parameter: &str, dims: Vec<usize>, data: Vec<f32>) {
+        self.tensors.insert(format!("{node}.{parameter}"), TensorData { dims, data });
+    }
+
+    /// The name for a node of the graph: that of the module that the initialiser `weight` names (`layer1.0.conv1.weight`), else
+    /// from the node's own name (`/layer1/layer1.0/conv1/Conv`).
+    pub(super) fn name(&mut self, node: &schema::Node<'_>, weight: Option<&str>) -> String {
+        let module = weight
+            .and_then(|weight| weight.strip_suffix(".weight"))
+            .filter(|module| !module.is_empty() && !self.names.contains(*module) && !module.contains("::"));
+        let wanted = match module {
+            Some(module) => module.to_owned(),
+            None => module_path(node.name, node.op, weight.is_some()),
+        };
+        let mut name = wanted.clone();
+        let mut count = 1;
+        while !self.names.insert(name.clone()) {
+            count += 1;
+            name = format!("{wanted}_{count}");
+        }
+        name
+    }
+
+    /// The nodes that `output` needs, it last, as a model.
+    fn finish(mut self, output: NodeId, name: &str) -> Model {
+        let mut needed = vec![false; self.nodes.len()];
+        needed[0] = true;
+        needed[output] = true;
+        for id in (0..self.nodes.len()).rev().filter(|&id| id <= output) {
+            if needed[id] {
+                self.nodes[id].inputs.iter().for_each(|&input| needed[input] = true);
+            }
+        }
+        let mut places = vec![0; self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (id, mut node) in self.nodes.into_iter().enumerate() {
+            if needed[id] {
+                places[id] = nodes.len();
+                node.inputs.iter_mut().for_each(|input| *input = places[*input]);
+                nodes.push(node);
+            } else {
+                for spec in node.op.operator().parameters() {
+                    self.tensors.remove(&format!("{}.{}", node.name, spec.name));
+                }
+            }
+        }
+        let name = if name.is_empty() { "onnx" } else { name };
+        Model { graph: Graph { name: name.to_owned(), input: self.shapes[0], nodes }, tensors: self.tensors }
+    }
+}
+
+/// A module's path from the name that an exporter gave a node.
+fn module_path(node: &str, op: &str, has_weight: bool) -> String {
+    /// Operators that are calls and no modules, so that the operator is part of their name.
+    const CALLS: [&str; 10] =
+        ["Add", "Mul", "Sub", "Div", "Concat", "Flatten", "Reshape", "ReduceMean", "Slice", "Gather"];
+    let parts: Vec<&str> = node.split('/').filter(|part| !part.is_empty()).collect();
+    let mut path: Vec<String> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let is_op = at > 0 && at + 1 == parts.len() && part.starts_with(op);
+        if is_op && (has_weight || !CALLS.contains(&op)) {
+            break;
+        }
+        let part = if is_op { part.to_lowercase() } else { (*part).to_owned() };
+        // In a sequence the last module's name is repeated in front of the index: layer1/layer1.0.
+        match path.last_mut() {
+            Some(last) if part.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('.')) => {
+                *last = part
+            }
+            _ => path.push(part),
+        }
+    }
+    if path.is_empty() { op.to_lowercase() } else { path.join(".") }
+}
+
+/// Whether a path stays within the folder that it begins in.
+fn is_beside(location: &str) -> bool {
+    let plain = !location.is_empty() && !location.contains(['\0', '\\', ':']) && !location.starts_with('/');
+    plain && location.split('/').all(|part| part != "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_nodes_become_module_names() {
+        for (node, op, expected) in [
+            ("/layer1/layer1.0/conv1/Conv", "Conv", "layer1.0.conv1"),
+            ("/conv1/Conv", "Conv", "conv1"),
+            ("Conv_0", "Conv", "Conv_0"),
+            ("/features/features.0/features.0.0/Conv", "Conv", "features.0.0"),
+            ("/layer1/layer1.0/Add", "Add", "layer1.0.add"),
+            ("/layer1/layer1.0/relu_1/Relu", "Relu", "layer1.0.relu_1"),
+            ("", "Relu", "relu"),
+        ] {
+            assert_eq!(module_path(node, op, op == "Conv"), expected, "{node}");
+        }
+    }
+
+    #[test]
+    fn paths_that_leave_the_folder_are_seen() {
+        for good in ["weights.bin", "parts/weights.bin", "a..b"] {
+            assert!(is_beside(good), "{good}");
+        }
+        for bad in ["", "/etc/passwd", "../weights.bin", "a/../../b", "..", "C:\\weights", "a\\..\\b", "c:w"]
+        {
+            assert!(!is_beside(bad), "{bad}");
+        }
+    }
+}
