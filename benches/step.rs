@@ -5,7 +5,7 @@
 //! of ResNet-56 wide against one of 5/8 of its filters); all of them if none is named.
 //!
 //! - `--against WORK=COMMAND` runs COMMAND between our own runs of WORK. It is any program whose last line is JSON
-//!   with `med_ms`, the median time of a step; `{ours}` is then compared with the median of its answers.
+//!   with `med_ms`, the median time of a step.
 //! - `--rounds N`: interleaved rounds, 5 if not said. Every figure is a median over rounds.
 //! - `--threads N`: threads of the CPU device, all cores if not said.
 //! - `--device CHOICE`: `cpu` (if not said), `gpu` or `gpu:N`.

@@ -10,6 +10,7 @@
 //! first word in the arena.
 
 use super::sgd::{Direction, SgdConfig, decayed_words, is_poisoned};
+use crate::device::simd;
 use crate::device::{
     Args, Buffer, Device, Dispatch, Kernel, Params, PendingRead, Shader, params_of, read, write,
 };
@@ -67,7 +68,7 @@ pub static CSGD_STEP: Kernel = Kernel {
         workgroups: |params| workgroups_of_64(params_of::<CsgdParams>(params).items.into()),
     }],
     twin: csgd_step,
-    fast: None,
+    fast: Some(csgd_step_fast),
 };
 
 /// Sum of squared distances of each segment's rows from their mean.
@@ -81,7 +82,7 @@ pub static CLUSTER_DEVIATION: Kernel = Kernel {
         workgroups: |params| params_of::<DeviationParams>(params).segments.into(),
     }],
     twin: cluster_deviation,
-    fast: None,
+    fast: Some(cluster_deviation_fast),
 };
 
 /// Words of a segment's row in the table.
@@ -141,6 +142,120 @@ fn cluster_deviation(args: Args<'_>) {
             *deviation += rows.iter().map(|&row| (values[row as usize + column] - mean).powi(2)).sum::<f32>();
         }
     }
+}
+
+fn csgd_step_fast(args: Args<'_>) {
+    let (p, [gradients, metrics, segments, members], [parameters, momentum]) =
+        args.unpack::<CsgdParams, 4, 2>();
+    if is_poisoned(metrics) {
+        return;
+    }
+    let segments = bytemuck::cast_slice::<f32, u32>(segments).as_chunks::<SEGMENT_WORDS>().0;
+    let members = bytemuck::cast_slice(members);
+    let update = Update { p, gradients, members };
+    update.run(&segments[..p.segments as usize], 0, parameters, momentum);
+}
+
+/// A step of C-SGD over the tables.
+struct Update<'a> {
+    p: CsgdParams,
+    gradients: &'a [f32],
+    members: &'a [u32],
+}
+
+impl Update<'_> {
+    fn rows(&self, segment: &[u32; SEGMENT_WORDS]) -> &[u32] {
+        &self.members[segment[1] as usize..][..segment[2] as usize]
+    }
+
+    /// Updates `segments`, all within the words of the arena from `base` on, halves side by side: tensors lie one behind
+    /// the other, as their segments do, so that between two of them both can be cut.
+    fn run(&self, segments: &[[u32; SEGMENT_WORDS]], base: usize, w: &mut [f32], v: &mut [f32]) {
+        if w.len() > simd::PART && segments.len() > 1 {
+            let end = |segment| self.rows(segment).iter().max().map_or(0, |&row| row + segment[3]);
+            let start = |segment| self.rows(segment).iter().min().copied().unwrap_or(u32::MAX);
+            for cut in segments.len() / 2..segments.len() {
+                let (before, after) = segments.split_at(cut);
+                // Neighbours of one tensor mostly show at once that this is no place.
+                if end(&before[cut - 1]) > start(&after[0]) {
+                    continue;
+                }
+                let middle = after.iter().map(start).min().unwrap_or(u32::MAX);
+                if before.iter().map(end).max().is_some_and(|end| end <= middle) {
+                    let at = middle as usize - base;
+                    let ((w, later_w), (v, later_v)) = (w.split_at_mut(at), v.split_at_mut(at));
+                    simd::join(
+                        || self.run(before, base, w, v),
+                        || self.run(after, middle as usize, later_w, later_v),
+                    );
+                    return;
+                }
+            }
+        }
+        segments.iter().for_each(|segment| self.segment(segment, base, w, v));
+    }
+
+    /// Column by column as the twin, but many columns at a time, so that memory is read along the rows.
+    fn segment(&self, segment: &[u32; SEGMENT_WORDS], base: usize, w: &mut [f32], v: &mut [f32]) {
+        const COLUMNS: usize = 64;
+        let (rows, len) = (self.rows(segment), segment[3] as usize);
+        let count = rows.len() as f32;
+        for first in (0..len).step_by(COLUMNS) {
+            let columns = COLUMNS.min(len - first);
+            let (mut gradient, mut mean) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+            for &row in rows {
+                let at = row as usize + first;
+                for (sum, g) in gradient.iter_mut().zip(&self.gradients[at..at + columns]) {
+                    *sum += g;
+                }
+                for (sum, w) in mean.iter_mut().zip(&w[at - base..][..columns]) {
+                    *sum += w;
+                }
+            }
+            gradient.iter_mut().chain(&mut mean).for_each(|sum| *sum /= count);
+            for &row in rows {
+                let at = row as usize + first;
+                let decayed = (self.p.decayed as usize).saturating_sub(at).min(columns);
+                let w = &mut w[at - base..][..columns];
+                let v = &mut v[at - base..][..columns];
+                let strength = if rows.len() > 1 { self.p.strength } else { 0.0 };
+                let (decayed_w, other_w) = w.split_at_mut(decayed);
+                let (decayed_v, other_v) = v.split_at_mut(decayed);
+                self.columns(&gradient, &mean, strength, self.p.weight_decay, decayed_w, decayed_v);
+                self.columns(&gradient[decayed..], &mean[decayed..], strength, 0.0, other_w, other_v);
+            }
+        }
+    }
+
+    fn columns(
+        &self,
+        gradient: &[f32],
+        mean: &[f32],
+        strength: f32,
+        decay: f32,
+        w: &mut [f32],
+        v: &mut [f32],
+    ) {
+        let p = self.p;
+        for (((w, v), gradient), mean) in w.iter_mut().zip(v).zip(gradient).zip(mean) {
+            // Adding zero times a finite number changes nothing; a weight that is not finite stays so either way.
+            let g = gradient + decay * *w + strength * (*w - mean);
+            *v = p.momentum * *v + g;
+            let step = if p.nesterov == 1 { g + p.momentum * *v } else { *v };
+            *w -= p.lr * step;
+        }
+    }
+}
+
+/// The twin segment by segment, spread over the threads.
+fn cluster_deviation_fast(args: Args<'_>) {
+    const PART: usize = 32;
+    let (p, [segments, members, values], [deviation]) = args.unpack::<DeviationParams, 3, 1>();
+    simd::for_each_part(&mut deviation[..p.segments as usize], PART, |part, deviation| {
+        let segments = &segments[part * PART * SEGMENT_WORDS..][..deviation.len() * SEGMENT_WORDS];
+        let params = DeviationParams { segments: deviation.len() as u32 };
+        cluster_deviation(Args::of(&params, &[segments, members, values], [deviation]));
+    });
 }
 
 /// Cluster tables over one arena.

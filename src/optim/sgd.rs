@@ -2,6 +2,7 @@
 //!
 //! `g' = g + eta*w`, `v = mu*v + g'`, `w = w - lr*v` (Nesterov: `w = w - lr*(g' + mu*v)`).
 
+use crate::device::simd;
 use crate::device::{Args, Dispatch, Kernel, Params, Shader, params_of, read, write};
 use crate::ops::workgroups_of_64;
 use crate::params;
@@ -79,7 +80,7 @@ pub static SGD_STEP: Kernel = Kernel {
         workgroups: |params| workgroups_of_64(params_of::<SgdParams>(params).len.into()),
     }],
     twin: sgd_step,
-    fast: None,
+    fast: Some(sgd_step_fast),
 };
 
 /// Whether the metrics say that training must not go on.
@@ -102,6 +103,18 @@ fn sgd_step(args: Args<'_>) {
         let step = if p.nesterov == 1 { g + p.momentum * v } else { v };
         parameters[i] -= p.lr * step;
     }
+}
+
+/// The twin on parts of the arena, spread over the threads.
+fn sgd_step_fast(args: Args<'_>) {
+    let (p, [gradients, metrics], [parameters, momentum]) = args.unpack::<SgdParams, 2, 2>();
+    let len = p.len as usize;
+    simd::for_each_part_of_two(&mut parameters[..len], &mut momentum[..len], simd::PART, |part, w, v| {
+        let first = part * simd::PART;
+        let decayed = p.decayed.saturating_sub(first as u32);
+        let params = SgdParams { len: w.len() as u32, decayed, ..p };
+        sgd_step(Args::of(&params, &[&gradients[first..], metrics], [w, v]));
+    });
 }
 
 /// The uniform of a step at learning rate `lr`.

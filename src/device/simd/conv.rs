@@ -108,30 +108,6 @@ impl After<'_> {
     }
 }
 
-/// [`After`] of one filter, without the residual.
-struct Last {
-    scale: f32,
-    shift: f32,
-    relu: bool,
-}
-
-impl Last {
-    const NOTHING: Last = Last { scale: 1.0, shift: 0.0, relu: false };
-}
-
-impl After<'_> {
-    #[inline(always)]
-    fn of(&self, filter: usize) -> Last {
-        match *self {
-            After::Nothing => Last::NOTHING,
-            After::Bias(bias) => Last { shift: bias[filter], ..Last::NOTHING },
-            After::Affine { scales, shifts, relu, .. } => {
-                Last { scale: scales[filter], shift: shifts[filter], relu }
-            }
-        }
-    }
-}
-
 fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
     let padded = Padded::forward(shape);
@@ -571,43 +547,78 @@ impl Weighing<'_> {
         sums: [[S::f32s; N]; M],
     ) {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
-        for (filter, sums) in (first..self.filters).zip(sums) {
-            let last = if complete { self.after.of(filter) } else { Last::NOTHING };
-            let residual = match self.after {
-                After::Affine { residual: Residual::Added(residual), .. } if complete => {
-                    Some(&residual[filter * self.area..])
+        let after = if complete { self.after } else { After::Nothing };
+        let zero = simd.splat_f32s(0.0);
+        // Loops of constant length, and a copy of a sum only where its lanes go different ways: the sums stay in
+        // registers.
+        for (column, vector) in vectors.iter().enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
+                let filter = first + row;
+                if filter >= self.filters {
+                    break;
                 }
-                _ => None,
-            };
-            let plane = &mut self.output[filter * self.area..];
-            let [scale, shift, zero] = [last.scale, last.shift, 0.0].map(|x| simd.splat_f32s(x));
-            for (vector, sum) in vectors.iter().zip(sums) {
-                let place = vector.target as usize;
-                if vector.is_whole() {
-                    let target = &mut S::as_mut_simd_f32s(&mut plane[place..][..S::F32_LANES]).0[0];
-                    let sum = if overwrite { sum } else { simd.add_f32s(sum, *target) };
-                    let mut sum = simd.mul_add_e_f32s(sum, scale, shift);
-                    if let Some(residual) = residual {
-                        sum = simd.add_f32s(sum, load::<S>(residual, place));
-                    }
-                    if last.relu {
-                        sum = simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
-                    }
-                    *target = sum;
+                let (sum, from) = (sums[column], filter * self.area);
+                if !vector.is_whole() {
+                    self.scatter::<S>(sum, vector, filter, overwrite, after);
                     continue;
                 }
-                let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
-                for piece in self.tables.pieces(vector) {
-                    let lanes = &lanes[piece.lane as usize..][..piece.len as usize];
-                    let place = piece.target as usize;
-                    for (i, lane) in lanes.iter().enumerate() {
-                        let target = &mut plane[place + i];
+                let place = from + vector.target as usize;
+                let target = &mut S::as_mut_simd_f32s(&mut self.output[place..][..S::F32_LANES]).0[0];
+                let mut sum = if overwrite { sum } else { simd.add_f32s(sum, *target) };
+                match after {
+                    After::Nothing => {}
+                    After::Bias(bias) => sum = simd.add_f32s(sum, simd.splat_f32s(bias[filter])),
+                    After::Affine { scales, shifts, residual, relu } => {
+                        let [scale, shift] =
+                            [simd.splat_f32s(scales[filter]), simd.splat_f32s(shifts[filter])];
+                        sum = simd.mul_add_e_f32s(sum, scale, shift);
+                        if let Residual::Added(residual) = residual {
+                            sum = simd.add_f32s(sum, load::<S>(residual, place));
+                        }
+                        if relu {
+                            sum = simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
+                        }
+                    }
+                }
+                *target = sum;
+            }
+        }
+    }
+
+    /// Stores those lanes of a filter's vector that are outputs.
+    #[inline(always)]
+    fn scatter<S: Simd>(
+        &mut self,
+        sum: S::f32s,
+        vector: &Vector,
+        filter: usize,
+        overwrite: bool,
+        after: After<'_>,
+    ) {
+        let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
+        for piece in self.tables.pieces(vector) {
+            let lanes = &lanes[piece.lane as usize..][..piece.len as usize];
+            let place = filter * self.area + piece.target as usize;
+            let targets = &mut self.output[place..][..piece.len as usize];
+            match after {
+                // A loop: pieces are too short for a call of memcpy.
+                After::Nothing if overwrite => {
+                    targets.iter_mut().zip(lanes).for_each(|(target, lane)| *target = *lane);
+                }
+                After::Nothing => targets.iter_mut().zip(lanes).for_each(|(target, lane)| *target += lane),
+                After::Bias(bias) => {
+                    for (target, lane) in targets.iter_mut().zip(lanes) {
+                        *target = if overwrite { *lane } else { *target + lane } + bias[filter];
+                    }
+                }
+                After::Affine { scales, shifts, residual, relu } => {
+                    for (i, (target, lane)) in targets.iter_mut().zip(lanes).enumerate() {
                         let sum = if overwrite { *lane } else { *target + lane };
-                        let mut sum = sum * last.scale + last.shift;
-                        if let Some(residual) = residual {
+                        let mut sum = sum * scales[filter] + shifts[filter];
+                        if let Residual::Added(residual) = residual {
                             sum += residual[place + i];
                         }
-                        *target = if last.relu && sum < 0.0 { 0.0 } else { sum };
+                        *target = if relu && sum < 0.0 { 0.0 } else { sum };
                     }
                 }
             }

@@ -50,7 +50,7 @@ pub use conv_weight::{conv2d_bias_gradient, conv2d_weight_gradient};
 pub use elementwise::{add, relu, relu_gradient};
 pub use geometry::ConvShape;
 pub use matmul::{linear_forward, linear_input_gradient, linear_weight_gradient};
-pub use parallel::{for_each_chunk as for_each_part, for_each_chunk_pair, in_pool};
+pub use parallel::{for_each_chunk as for_each_part, for_each_chunk_pair, in_pool, join};
 
 /// Numbers of one task of an elementwise kernel: 64 KiB of each operand.
 pub const PART: usize = 1 << 14;

@@ -26,6 +26,17 @@ pub fn in_pool<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Does both, side by side where there are threads.
+pub fn join(one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
+    #[cfg(feature = "native")]
+    if threads() > 1 {
+        rayon::join(one, other);
+        return;
+    }
+    one();
+    other();
+}
+
 /// Calls `work(index, chunk)` for every `chunk`-long piece of `data`, the last one possibly shorter.
 ///
 /// `chunk` must follow from the shapes or only decide who computes what, never how a sum is ordered.
