@@ -110,7 +110,7 @@ impl After<'_> {
 
 fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
-    let padded = Padded::forward(shape);
+    let padded = Padded::forward(shape, true);
     let (channels, taps) = (shape.group_channels(), shape.taps());
     let convolution = Convolution {
         input: x,
@@ -133,7 +133,7 @@ fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &m
             }
         }
         convolution.run(tables, y, Accumulate::Write, |_, filters, packed| {
-            for (first, rows) in blocks(filters.len()) {
+            for (first, rows) in blocks(filters.len(), is_wide(lanes())) {
                 let packed = &mut packed[first * taps..][..rows * taps];
                 if first + rows > filters.len() {
                     packed.fill(0.0);
@@ -200,7 +200,7 @@ pub fn conv2d_input_gradient(
             packed.fill(0.0);
             let reached = |s: usize| shift(1, col_class, s).is_some();
             for (k, weight) in weight.chunks_exact(shape.taps()).enumerate() {
-                for (first, rows) in blocks(outputs.len()) {
+                for (first, rows) in blocks(outputs.len(), is_wide(lanes())) {
                     let channels = outputs.start + first - group * channels..outputs.end - group * channels;
                     let packed = &mut packed[first * taps + k * taps / filters * rows..];
                     let mut packed = packed.chunks_exact_mut(rows);
@@ -488,9 +488,12 @@ impl WithSimd for Weighing<'_> {
         for vectors in self.vectors.chunks(near) {
             for from in (0..taps).step_by(TAP_CHUNK) {
                 let now = from..taps.min(from + TAP_CHUNK);
-                for (first, rows) in blocks(self.filters) {
+                for (first, rows) in blocks(self.filters, is_wide(S::F32_LANES)) {
                     let weights = &self.weights[first * taps..][now.start * rows..now.end * rows];
                     match rows {
+                        8 if is_wide(S::F32_LANES) => {
+                            self.block::<S, 8>(simd, first, weights, now.clone(), vectors, span)
+                        }
                         6 => self.block::<S, 6>(simd, first, weights, now.clone(), vectors, span),
                         _ => self.block::<S, 4>(simd, first, weights, now.clone(), vectors, span),
                     }
@@ -549,6 +552,18 @@ impl Weighing<'_> {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         let after = if complete { self.after } else { After::Nothing };
         let zero = simd.splat_f32s(0.0);
+        if let (true, After::Nothing) = (overwrite && first + M <= self.filters, after)
+            && vectors.iter().all(Vector::is_whole)
+        {
+            // The usual case, without a question between the stores.
+            for (row, sums) in sums.iter().enumerate() {
+                let plane = &mut self.output[(first + row) * self.area..];
+                for (vector, sum) in vectors.iter().zip(sums) {
+                    S::as_mut_simd_f32s(&mut plane[vector.target as usize..][..S::F32_LANES]).0[0] = *sum;
+                }
+            }
+            return;
+        }
         // Loops of constant length, and a copy of a sum only where its lanes go different ways: the sums stay in
         // registers.
         for (column, vector) in vectors.iter().enumerate() {

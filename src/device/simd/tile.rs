@@ -9,9 +9,9 @@ use super::geometry::Vector;
 /// cycles, two a cycle).
 pub(super) const COLUMNS: usize = 2;
 
-/// The same with AVX-512, whose 32 registers hold 24 sums: a vector as long as a cache line mostly straddles two,
-/// so that each load counts twice and must serve more multiply-adds.
-pub(super) const WIDE_COLUMNS: usize = 4;
+/// The same with AVX-512, whose 32 registers hold 24 sums, and the rows of its tiles: a vector as long as a cache
+/// line mostly straddles two, so that each load counts twice and must serve more multiply-adds.
+pub(super) const WIDE_COLUMNS: usize = 3;
 
 /// Whether tiles are those of AVX-512.
 pub(super) const fn is_wide(lanes: usize) -> bool {
@@ -26,17 +26,23 @@ const PAIR_COLUMNS: usize = 3;
 
 const WIDE_PAIR_COLUMNS: usize = 6;
 
-/// Cuts `rows` filters into blocks of 6 and as few as possible of 4, given by first row and height; the last
-/// one may reach beyond the last row.
+/// Cuts `rows` filters into blocks of 6 and as few as possible of 4, or, where tiles are wide, of 8 and as few as
+/// possible of 6 and 4. Given by first row and height; the last one may reach beyond the last row.
 #[inline(always)]
-pub(super) fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn blocks(rows: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
     let total = block_rows(rows);
-    let tall = match total % 6 {
-        0 => total,
-        4 => total - 4,
-        _ => total - 8,
-    };
-    (0..tall).step_by(6).map(|first| (first, 6)).chain((tall..total).step_by(4).map(|first| (first, 4)))
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let height = match (total - first, wide) {
+            (0, _) => return None,
+            (10, true) => 6,
+            (left, true) => left.min(8),
+            (4 | 8, false) => 4,
+            (_, false) => 6,
+        };
+        first += height;
+        Some((first - height, height))
+    })
 }
 
 /// Rows of all [`blocks`] together.
@@ -145,6 +151,51 @@ pub(super) fn weigh<S: Simd, const M: usize, const N: usize>(
             let weight = simd.splat_f32s(weight);
             for (sum, &x) in sums.iter_mut().zip(&x) {
                 *sum = simd.mul_add_e_f32s(weight, x, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Planes of some images, one after another.
+#[derive(Clone, Copy)]
+pub(super) struct Planes<'a> {
+    /// From the first plane of the first image on.
+    pub(super) data: &'a [f32],
+    /// Floats of a plane.
+    pub(super) area: usize,
+    /// Floats from an image to the next.
+    pub(super) image: usize,
+}
+
+/// As [`correlate`] where `vectors`, those of one image, are all whole: `dy` is read as it lies. `rows` of its planes
+/// are asked for; the rest of the answer means nothing.
+#[inline(always)]
+pub(super) fn correlate_planes<S: Simd, const N: usize>(
+    simd: S,
+    dy: Planes<'_>,
+    rows: usize,
+    source: Planes<'_>,
+    taps: [usize; N],
+    vectors: &[Vector],
+    images: usize,
+) -> [[S::f32s; N]; PAIR_ROWS] {
+    let span = vectors.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
+    for image in 0..images {
+        let mut columns = [source.data; N];
+        for (column, tap) in columns.iter_mut().zip(taps) {
+            *column = &source.data[image * source.image + tap..][..span];
+        }
+        let planes = &dy.data[image * dy.image..];
+        let row = |row: usize| S::as_simd_f32s(&planes[row.min(rows - 1) * dy.area..][..dy.area]).0;
+        let all = row(0).iter().zip(row(1)).zip(row(2).iter().zip(row(3)));
+        for (vector, ((&a, &b), (&c, &d))) in vectors.iter().zip(all) {
+            let x = load_all::<S, N>(simd, &columns, vector.start as usize);
+            for (sums, row) in sums.iter_mut().zip([a, b, c, d]) {
+                for (sum, &x) in sums.iter_mut().zip(&x) {
+                    *sum = simd.mul_add_e_f32s(row, x, *sum);
+                }
             }
         }
     }
