@@ -520,9 +520,14 @@ impl Weighing<'_> {
         let ends = [now.start == 0, now.end == self.tables.taps.len()];
         let mut rest = vectors;
         if is_wide(S::F32_LANES) {
+            // Rather 2 + 2 than 3 + 1: a tile of one column waits for its loads.
+            let tall = match rest.len() % WIDE_COLUMNS {
+                1 => rest.len().saturating_sub(2 * COLUMNS),
+                left => rest.len() - left,
+            };
             let tiles;
-            (tiles, rest) = rest.as_chunks::<WIDE_COLUMNS>();
-            for vectors in tiles {
+            (tiles, rest) = rest.split_at(tall);
+            for vectors in tiles.as_chunks::<WIDE_COLUMNS>().0 {
                 let starts = vectors.map(|vector| vector.start as usize);
                 let sums = weigh::<S, M, WIDE_COLUMNS>(simd, weights, taps, span, self.source, starts);
                 self.store(simd, first, ends, vectors, sums);
@@ -552,14 +557,32 @@ impl Weighing<'_> {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         let after = if complete { self.after } else { After::Nothing };
         let zero = simd.splat_f32s(0.0);
-        if let (true, After::Nothing) = (overwrite && first + M <= self.filters, after)
-            && vectors.iter().all(Vector::is_whole)
-        {
+        if first + M <= self.filters && overwrite && vectors.iter().all(Vector::is_whole) {
             // The usual case, without a question between the stores.
-            for (row, sums) in sums.iter().enumerate() {
-                let plane = &mut self.output[(first + row) * self.area..];
-                for (vector, sum) in vectors.iter().zip(sums) {
-                    S::as_mut_simd_f32s(&mut plane[vector.target as usize..][..S::F32_LANES]).0[0] = *sum;
+            match after {
+                After::Nothing => self.store_whole::<S, M, N>(first, vectors, sums, |sum, _, _| sum),
+                After::Bias(bias) => self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, _| {
+                    simd.add_f32s(sum, simd.splat_f32s(bias[filter]))
+                }),
+                After::Affine { scales, shifts, residual, relu } => {
+                    let affine = |sum, filter: usize| {
+                        let [scale, shift] = [scales, shifts].map(|x| simd.splat_f32s(x[filter]));
+                        simd.mul_add_e_f32s(sum, scale, shift)
+                    };
+                    let floor = |sum| simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
+                    let finish = |sum| if relu { floor(sum) } else { sum };
+                    match residual {
+                        Residual::None => {
+                            self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, _| {
+                                finish(affine(sum, filter))
+                            })
+                        }
+                        Residual::Added(residual) => {
+                            self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, place| {
+                                finish(simd.add_f32s(affine(sum, filter), load::<S>(residual, place)))
+                            });
+                        }
+                    }
                 }
             }
             return;
@@ -596,6 +619,25 @@ impl Weighing<'_> {
                     }
                 }
                 *target = sum;
+            }
+        }
+    }
+
+    /// Stores what `finish(sum, filter, place)` makes of every sum of a tile.
+    #[inline(always)]
+    fn store_whole<S: Simd, const M: usize, const N: usize>(
+        &mut self,
+        first: usize,
+        vectors: &[Vector; N],
+        sums: [[S::f32s; N]; M],
+        finish: impl Fn(S::f32s, usize, usize) -> S::f32s,
+    ) {
+        for (row, sums) in sums.iter().enumerate() {
+            let plane = (first + row) * self.area;
+            for (vector, sum) in vectors.iter().zip(sums) {
+                let place = plane + vector.target as usize;
+                let target = &mut S::as_mut_simd_f32s(&mut self.output[place..][..S::F32_LANES]).0[0];
+                *target = finish(*sum, first + row, place);
             }
         }
     }
