@@ -5,11 +5,14 @@
 use super::state_dict;
 use crate::data::{Augment, Normalization};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::graph::Graph;
+use crate::json::{self, FromJson, Read};
 use crate::model::{Model, Tensors};
 use crate::prune::Clusters;
 use crate::train::TrainConfig;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Version of the layout that this crate writes and reads.
 const VERSION: u32 = 1;
@@ -21,7 +24,7 @@ const KEY: &str = "centripetal";
 const MOMENTUM: &str = "momentum:";
 
 /// What a checkpoint's network is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Trained by SGD.
@@ -34,8 +37,10 @@ pub enum Stage {
     Imported,
 }
 
+from_json!(enum Stage { Base: "base", Wide: "wide", Slim: "slim", Imported: "imported" });
+
 /// Where a network comes from and what its outputs mean.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
     /// What it is.
     pub stage: Stage,
@@ -49,8 +54,10 @@ pub struct Provenance {
     pub data: String,
 }
 
+from_json!(Provenance { stage, seed, classes, normalization, data });
+
 /// A training run to go on with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Training {
     /// How it trains.
     pub config: TrainConfig,
@@ -61,7 +68,6 @@ pub struct Training {
     /// Their [`fingerprint`](crate::data::fingerprint).
     pub fingerprint: u64,
     /// How often the run went back after a loss that was not finite, each time to half the learning rate.
-    #[serde(default)]
     pub rollbacks: u32,
     /// Steps done.
     pub step: u64,
@@ -69,6 +75,23 @@ pub struct Training {
     #[serde(skip)]
     pub momentum: Tensors,
 }
+
+impl FromJson for Training {
+    fn from_json(value: &Value) -> Read<Self> {
+        let fields = json::object(value)?;
+        Ok(Training {
+            config: json::field(fields, "config", None)?,
+            augment: json::field(fields, "augment", None)?,
+            images: json::field(fields, "images", None)?,
+            fingerprint: json::field(fields, "fingerprint", None)?,
+            rollbacks: json::field(fields, "rollbacks", Some(0))?,
+            step: json::field(fields, "step", None)?,
+            momentum: Tensors::new(),
+        })
+    }
+}
+
+from_json!(@serde Training);
 
 /// A model with all that is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +106,7 @@ pub struct Checkpoint {
     pub training: Option<Training>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Header {
     version: u32,
     graph: Graph,
@@ -91,6 +114,8 @@ struct Header {
     clusters: Option<Clusters>,
     training: Option<Training>,
 }
+
+from_json!(Header { version, graph, provenance, clusters, training });
 
 impl Checkpoint {
     /// The checkpoint as bytes of a safetensors file. Same checkpoint, same bytes.
@@ -129,16 +154,16 @@ impl Checkpoint {
                 .found("a safetensors file of other origin")
                 .next("`centripetal import FILE --model MODEL` turns PyTorch weights into a checkpoint")
         })?;
-        let header: serde_json::Value = serde_json::from_str(&header)
+        let header: Value = serde_json::from_str(&header)
             .map_err(|error| Error::new(ErrorKind::Format, doing()).expected("a JSON header").found(error))?;
-        let version = header.get("version").and_then(serde_json::Value::as_u64);
+        let version = header.get("version").and_then(Value::as_u64);
         if version != Some(u64::from(VERSION)) {
             return Err(Error::new(ErrorKind::Format, doing())
                 .expected(format!("checkpoint version {VERSION}"))
                 .found(version.map_or_else(|| "none".to_owned(), |version| version.to_string()))
                 .next("It was written by another version of centripetal; use that one"));
         }
-        let header: Header = serde_json::from_value(header).map_err(|error| {
+        let header = Header::from_json(&header).map_err(|error| {
             Error::new(ErrorKind::Format, doing()).expected("a whole header").found(error)
         })?;
         let (momentum, tensors): (Tensors, Tensors) =

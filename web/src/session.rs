@@ -5,14 +5,12 @@ use std::sync::Arc;
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
-use centripetal::device::{Device, DeviceChoice, DeviceKind, adapters};
+use centripetal::device::{Device, DeviceKind};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig};
-use centripetal::ops::KERNELS;
 use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
-use centripetal::selftest;
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
 };
@@ -23,6 +21,7 @@ use wasm_bindgen::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::device;
 use crate::fault::{self, Outcome};
 use crate::js::{self, clock};
 use crate::network;
@@ -141,21 +140,6 @@ fn snapshot(trainer: &Trainer) -> Waiting<'_, Snapshot> {
     Box::pin(trainer.snapshot())
 }
 
-async fn open_device(choice: &str) -> Result<Device> {
-    match choice {
-        "cpu" => Ok(Device::cpu("asked for")),
-        "gpu" => Device::open(DeviceChoice::Gpu).await,
-        _ => match Device::open(DeviceChoice::Gpu).await {
-            Ok(device) => Ok(device),
-            Err(_) if adapters().await.is_empty() => Ok(Device::cpu("this browser offers no WebGPU adapter")),
-            Err(error) if error.kind() == ErrorKind::Device => {
-                Ok(Device::cpu(&format!("WebGPU could not be used: {error}")))
-            }
-            Err(error) => Err(error),
-        },
-    }
-}
-
 fn no(what: &str, next: &str) -> Error {
     Error::new(ErrorKind::Argument, what).expected("a network").found("none yet").next(next)
 }
@@ -164,7 +148,7 @@ fn no(what: &str, next: &str) -> Error {
 impl Session {
     /// Opens `auto`, `gpu` or `cpu`.
     pub async fn open(choice: String) -> Outcome<Session> {
-        let device = Arc::new(open_device(&choice).await?);
+        let device = Arc::new(device::open(&choice).await?);
         Ok(Session { device, data: None, run: None })
     }
 
@@ -347,7 +331,7 @@ impl Session {
 
     /// Opens a new device and goes on there from the last good state.
     pub async fn recover(&mut self, choice: String) -> Outcome<JsValue> {
-        self.device = Arc::new(open_device(&choice).await?);
+        self.device = Arc::new(device::open(&choice).await?);
         self.restore().await?;
         Ok(self.device())
     }
@@ -644,42 +628,6 @@ impl Session {
         });
         self.run = Some(self.begin(settings, data, phase, model, kept).await?);
         Ok(js::plain(&result))
-    }
-
-    /// Names of the kernels that [`Session::test_kernel`] takes.
-    pub fn kernels() -> Vec<String> {
-        KERNELS.iter().map(|kernel| kernel.name.to_owned()).collect()
-    }
-
-    /// Runs one kernel's cases on the device and by its twin: a list with one entry for every implementation.
-    #[wasm_bindgen(js_name = testKernel)]
-    pub async fn test_kernel(&self, name: String) -> Outcome<JsValue> {
-        let found = selftest::run_kernel(&self.device, &name).await;
-        let checks = match found {
-            Ok(checks) => checks
-                .iter()
-                .map(|check| {
-                    json!({
-                        "kernel": check.kernel,
-                        "shader": check.shader,
-                        "cases": check.cases,
-                        "maxUlp": check.max_ulp,
-                        "nmse": check.nmse,
-                        "passed": check.verdict == selftest::Verdict::Passed,
-                    })
-                })
-                .collect(),
-            Err(error) => vec![json!({
-                "kernel": name,
-                "shader": name,
-                "cases": 0,
-                "maxUlp": 0,
-                "nmse": 0,
-                "passed": false,
-                "message": fault::to_json(&error)["message"],
-            })],
-        };
-        Ok(js::plain(&Value::Array(checks)))
     }
 }
 
