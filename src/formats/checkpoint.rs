@@ -137,7 +137,7 @@ impl Checkpoint {
             tensors
                 .extend(training.momentum.iter().map(|(name, m)| (format!("{MOMENTUM}{name}"), m.clone())));
         }
-        state_dict::write(&tensors, Some((KEY, header)))
+        Ok(state_dict::write(&tensors, Some((KEY, header))))
     }
 
     /// Reads the checkpoint called `name`, and checks it as a whole.
