@@ -139,13 +139,19 @@ pub fn variant(value: &Value) -> Read<(&str, &Value)> {
     }
 }
 
+/// `value` as JSON. Not by `Display`, which would bring a second writer along.
+pub fn text(value: &Value) -> String {
+    // Keys are texts and numbers finite: nothing can fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// Says that `value` is not what was expected.
 #[cold]
 pub fn unlike(value: &Value, expected: &str) -> String {
     let found = match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        plain => plain.to_string(),
+        plain => text(plain),
     };
     format!("expected {expected}, found {found}")
 }

@@ -154,7 +154,7 @@ pub fn write(tensors: &Tensors, metadata: Option<(&str, String)>) -> Vec<u8> {
 
 /// `text` as JSON.
 fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
+    json::text(&Value::String(text.to_owned()))
 }
 
 /// Fits the tensors of the file `name` to `graph`: `module.` prefixes and counters are dropped.

@@ -72,7 +72,7 @@ impl Graph {
             if (index == 0) != matches!(node.op, Op::Input(_)) {
                 return Err(fail(
                     "the input image as the first node and nowhere else".into(),
-                    format!("{:?}", node.op),
+                    node.op.type_name().to_owned(),
                 ));
             }
             if let Some(late) = node.inputs.iter().find(|&&input| input >= index) {

@@ -3,12 +3,12 @@
 use centripetal::device::Device;
 use centripetal::ops::KERNELS;
 use centripetal::selftest::{Verdict, run_kernel};
-use serde_json::{Value, json};
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 use crate::device;
 use crate::fault::{self, Outcome};
-use crate::js;
+use crate::js::{self, record};
 
 /// A device whose kernels are tested.
 #[wasm_bindgen]
@@ -34,25 +34,25 @@ impl Tester {
             Ok(checks) => checks
                 .iter()
                 .map(|check| {
-                    json!({
+                    record! {
                         "kernel": check.kernel,
                         "shader": check.shader,
                         "cases": check.cases,
                         "maxUlp": check.max_ulp,
                         "nmse": check.nmse,
                         "passed": check.verdict == Verdict::Passed,
-                    })
+                    }
                 })
                 .collect(),
-            Err(error) => vec![json!({
-                "kernel": name,
-                "shader": name,
+            Err(error) => vec![record! {
+                "kernel": name.as_str(),
+                "shader": name.as_str(),
                 "cases": 0,
                 "maxUlp": 0,
                 "nmse": 0,
                 "passed": false,
-                "message": fault::to_json(&error)["message"],
-            })],
+                "message": fault::to_json(&error)["message"].take(),
+            }],
         };
         Ok(js::plain(&Value::Array(checks)))
     }

@@ -585,8 +585,10 @@ impl Weighing<'_> {
         }
     }
 
-    /// Stores those lanes of a filter's vector that are outputs.
-    #[inline(always)]
+    /// Stores those lanes of a filter's vector that are outputs. In the browser, where size counts, not once for each sum
+    /// of a tile.
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     fn scatter<S: Simd>(
         &mut self,
         sum: S::f32s,
