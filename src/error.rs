@@ -33,9 +33,12 @@ pub enum ErrorKind {
     Io,
 }
 
-/// An error a user can act on.
+/// An error a user can act on. One pointer: it passes through many hands, and hardly ever exists.
 #[derive(Debug, Clone, Serialize)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+#[derive(Debug, Clone, Serialize)]
+struct Parts {
     kind: ErrorKind,
     doing: String,
     expected: Option<String>,
@@ -46,46 +49,58 @@ pub struct Error {
 impl Error {
     /// An error of `kind` that happened while `doing` ("reading the labels of t10k-labels-idx1-ubyte").
     pub fn new(kind: ErrorKind, doing: impl Into<String>) -> Self {
-        Error { kind, doing: doing.into(), expected: None, found: None, next: None }
+        Error::of(kind, doing.into())
     }
 
     /// What would have been right ("2051 in the first four bytes").
     #[must_use]
-    pub fn expected(mut self, expected: impl fmt::Display) -> Self {
-        self.expected = Some(expected.to_string());
-        self
+    pub fn expected(self, expected: impl fmt::Display) -> Self {
+        self.with(|parts| &mut parts.expected, &expected)
     }
 
     /// What was there instead.
     #[must_use]
-    pub fn found(mut self, found: impl fmt::Display) -> Self {
-        self.found = Some(found.to_string());
-        self
+    pub fn found(self, found: impl fmt::Display) -> Self {
+        self.with(|parts| &mut parts.found, &found)
     }
 
     /// What the user can do about it.
     #[must_use]
-    pub fn next(mut self, next: impl fmt::Display) -> Self {
-        self.next = Some(next.to_string());
+    pub fn next(self, next: impl fmt::Display) -> Self {
+        self.with(|parts| &mut parts.next, &next)
+    }
+
+    // Not inlined: errors are made in many places, and none is in a hurry.
+    #[cold]
+    #[inline(never)]
+    fn of(kind: ErrorKind, doing: String) -> Self {
+        Error(Box::new(Parts { kind, doing, expected: None, found: None, next: None }))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with(mut self, part: fn(&mut Parts) -> &mut Option<String>, text: &dyn fmt::Display) -> Self {
+        *part(&mut self.0) = Some(text.to_string());
         self
     }
 
     /// The kind, for callers that branch.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.doing)?;
-        match (&self.expected, &self.found) {
+        let Parts { doing, expected, found, next, .. } = &*self.0;
+        f.write_str(doing)?;
+        match (expected, found) {
             (Some(expected), Some(found)) => write!(f, ": expected {expected}, found {found}")?,
             (Some(expected), None) => write!(f, ": expected {expected}")?,
             (None, Some(found)) => write!(f, ": {found}")?,
             (None, None) => {}
         }
-        match &self.next {
+        match next {
             Some(next) => write!(f, ". {next}"),
             None => Ok(()),
         }

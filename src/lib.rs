@@ -71,6 +71,7 @@ pub mod device;
 pub mod error;
 pub mod formats;
 pub mod graph;
+pub mod json;
 pub mod model;
 pub mod models;
 pub mod ops;

@@ -1,10 +1,11 @@
 //! Shape of one image's activation. The batch dimension N belongs to the plan, not to the graph.
 
-use serde::{Deserialize, Serialize};
+use crate::from_json;
+use serde::Serialize;
 use std::fmt;
 
 /// Channels, height and width of one image's activation; a feature vector is `[features, 1, 1]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Shape {
     /// Channels.
     pub c: usize,
@@ -13,6 +14,8 @@ pub struct Shape {
     /// Width in pixels.
     pub w: usize,
 }
+
+from_json!(Shape { c, h, w });
 
 impl Shape {
     /// A shape from C, H, W.

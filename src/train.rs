@@ -3,6 +3,7 @@
 use crate::data::{Batch, Dataset, Loader};
 use crate::device::{CommandList, Device, PendingRead};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::model::{Model, Tensors};
 use crate::optim::csgd::{self, DeviationMeter, Table};
 use crate::optim::norms::{NormMeter, Norms};
@@ -10,12 +11,12 @@ use crate::optim::{Schedule, SgdConfig, Sparsity, sgd, sparsity};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What C-SGD adds to SGD.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Centripetal {
     /// The clusters of every node's channels.
     pub clusters: Clusters,
@@ -23,8 +24,10 @@ pub struct Centripetal {
     pub strength: f64,
 }
 
+from_json!(Centripetal { clusters, strength });
+
 /// How to train.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainConfig {
     /// Images in a batch.
     pub batch: usize,
@@ -35,9 +38,11 @@ pub struct TrainConfig {
     /// Clusters and strength for C-SGD; `None` is plain SGD.
     pub centripetal: Option<Centripetal>,
     /// A penalty that makes filters or gammas small.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<Sparsity>,
 }
+
+from_json!(TrainConfig { batch, schedule, sgd, centripetal, sparsity });
 
 /// A network being trained on a device.
 #[derive(Debug)]

@@ -6,10 +6,11 @@
 //! normalisation.
 
 use super::Normalization;
+use crate::from_json;
 use crate::rng::Rng;
 
 /// Whether images are mirrored at random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum Flip {
     /// Never: digits and letters.
     #[default]
@@ -18,14 +19,18 @@ pub enum Flip {
     Horizontal,
 }
 
+from_json!(enum Flip { Never: "Never", Horizontal: "Horizontal" });
+
 /// How training images are varied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Augment {
     /// Pixels of black border on each side before the random crop; 0 switches the crop off.
     pub pad: usize,
     /// Random mirroring.
     pub flip: Flip,
 }
+
+from_json!(Augment { pad, flip });
 
 impl Augment {
     /// Nothing is varied: evaluation, and training that wants the images as they are.

@@ -110,7 +110,7 @@ fn idx_files(files: &[Source], contents: &[Option<Content>]) -> Result<Splits> {
         (&[images], &[labels]) => split(read(images, labels, family(images)?)?),
         (&[a, b], &[c, d]) => {
             let is_test = |file: Source| {
-                let name = base_name(file.name).to_lowercase();
+                let name = base_name(file.name).to_ascii_lowercase();
                 name.starts_with("t10k") || name.contains("test")
             };
             let order = |a, b| match (is_test(a), is_test(b)) {

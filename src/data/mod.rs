@@ -24,6 +24,7 @@ pub use normalized::normalized;
 pub use synthetic::Synthetic;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 
 /// The label of a row that holds no sample (the end of a partial last batch). The loss skips it.
 pub const IGNORE: u32 = u32::MAX;
@@ -61,13 +62,15 @@ pub trait Dataset: Send + Sync {
 }
 
 /// Per-channel statistics in units of the full range, 0 (black) to 1 (white).
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Normalization {
     /// Subtracted from each channel.
     pub mean: Vec<f32>,
     /// Each channel is divided by it; positive.
     pub std: Vec<f32>,
 }
+
+from_json!(Normalization { mean, std });
 
 impl Normalization {
     /// Measures `dataset` on at most `limit` images, evenly spaced over it.

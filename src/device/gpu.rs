@@ -4,7 +4,6 @@ use super::{Access, BufferSlice, DeviceInfo, DeviceKind, Dispatch, Kernel, MAX_W
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "native")]
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,8 @@ const UNIFORM_STRIDE: u64 = 256;
 pub(super) struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
+    /// By shader. There are some dozens: looked through, not hashed.
+    pipelines: Mutex<Vec<(&'static str, Arc<Pipeline>)>>,
     fault: Arc<Mutex<Option<Error>>>,
     limits: Vec<(&'static str, u64)>,
 }
@@ -71,7 +71,7 @@ async fn list() -> Vec<wgpu::Adapter> {
 
 fn kind_of(info: &wgpu::AdapterInfo) -> DeviceKind {
     let software = ["llvmpipe", "swiftshader", "microsoft basic render"];
-    let name = info.name.to_lowercase();
+    let name = info.name.to_ascii_lowercase();
     if info.device_type == wgpu::DeviceType::Cpu || software.iter().any(|s| name.contains(s)) {
         DeviceKind::SoftwareGpu
     } else {
@@ -256,7 +256,7 @@ impl Gpu {
             let pipelines = lock(&self.pipelines);
             for dispatch in dispatches {
                 let shader = &dispatch.kernel.shaders[dispatch.variant];
-                let known = pipelines.contains_key(shader.name);
+                let known = pipelines.iter().any(|(name, _)| *name == shader.name);
                 if !known && missing.iter().all(|(_, other)| other.name != shader.name) {
                     missing.push((dispatch.kernel, shader));
                 }
@@ -273,10 +273,13 @@ impl Gpu {
     }
 
     fn pipeline(&self, kernel: &'static Kernel, shader: &Shader) -> Arc<Pipeline> {
-        lock(&self.pipelines)
-            .entry(shader.name)
-            .or_insert_with(|| Arc::new(self.compile(kernel, shader)))
-            .clone()
+        let mut pipelines = lock(&self.pipelines);
+        if let Some((_, known)) = pipelines.iter().find(|(name, _)| *name == shader.name) {
+            return Arc::clone(known);
+        }
+        let compiled = Arc::new(self.compile(kernel, shader));
+        pipelines.push((shader.name, Arc::clone(&compiled)));
+        compiled
     }
 
     fn compile(&self, kernel: &Kernel, shader: &Shader) -> Pipeline {

@@ -7,9 +7,10 @@ pub use builder::GraphBuilder;
 pub use coupling::{Coupling, Group, Member};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::ops::{Op, ParamSpec};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Most channels, pixels or nodes that a graph from a file may ask for: a guard against hostile files.
 const MAX_EXTENT: usize = 1 << 24;
@@ -25,7 +26,7 @@ pub(crate) fn is_sensible(shape: Shape) -> bool {
 pub type NodeId = usize;
 
 /// One operator applied to earlier nodes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {
     /// Its name, the prefix of its parameters' PyTorch names (`layer1.0.conv1`).
     pub name: String,
@@ -35,8 +36,10 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
 }
 
+from_json!(Node { name, op, inputs });
+
 /// A directed acyclic graph of operators. Node 0 is the input image, the last node the logits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Graph {
     /// What the architecture is called (`resnet20`).
     pub name: String,
@@ -45,6 +48,8 @@ pub struct Graph {
     /// The nodes in topological order.
     pub nodes: Vec<Node>,
 }
+
+from_json!(Graph { name, input, nodes });
 
 impl Graph {
     /// The last node: the logits.
@@ -67,7 +72,7 @@ impl Graph {
             if (index == 0) != matches!(node.op, Op::Input(_)) {
                 return Err(fail(
                     "the input image as the first node and nowhere else".into(),
-                    format!("{:?}", node.op),
+                    node.op.type_name().to_owned(),
                 ));
             }
             if let Some(late) = node.inputs.iter().find(|&&input| input >= index) {

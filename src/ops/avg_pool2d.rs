@@ -8,13 +8,14 @@ use super::{Channels, Operator, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What a mean is divided by (`count_include_pad`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum Divisor {
     /// The window's size; padding counts as zeros. PyTorch's default.
     #[default]
@@ -23,23 +24,25 @@ pub enum Divisor {
     Pixels,
 }
 
+from_json!(enum Divisor { Window: "Window", Pixels: "Pixels" });
+
 /// `torch.nn.AvgPool2d`; sizes round down. Pairs are vertical, horizontal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AvgPool2d {
     /// Window size (`kernel_size`).
     pub kernel: [usize; 2],
     /// Pixels from one window to the next.
     pub stride: [usize; 2],
     /// Zeros around the image.
-    #[serde(default)]
     pub padding: [usize; 2],
     /// Those below and on the right, where they are others than above and on the left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trailing: Option<[usize; 2]>,
     /// What the sum is divided by.
-    #[serde(default)]
     pub divisor: Divisor,
 }
+
+from_json!(AvgPool2d { kernel, stride, padding = [0; 2], trailing, divisor = Divisor::Window });
 
 impl AvgPool2d {
     /// Square windows side by side: PyTorch's default stride and padding.

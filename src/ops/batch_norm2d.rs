@@ -11,24 +11,25 @@ use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd::{self, BatchNormGradient};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{Mode, NodeIo, Operand, Recorder, Tensor};
 use crate::prune::surgery::Cut;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.BatchNorm2d`, with gamma, beta and running statistics.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchNorm2d {
     /// C.
     pub channels: usize,
     /// Added to the variance.
-    #[serde(default = "default_eps")]
     pub eps: f32,
     /// Weight of a batch in the running statistics.
-    #[serde(default = "default_momentum")]
     pub momentum: f32,
 }
+
+from_json!(BatchNorm2d { channels, eps = default_eps(), momentum = default_momentum() });
 
 fn default_eps() -> f32 {
     1e-5

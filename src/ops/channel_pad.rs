@@ -8,20 +8,23 @@ use super::{Channels, Op, Operator, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::prune::surgery::Cut;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.functional.pad(x[:, :, ::s, ::s], (0, 0, 0, 0, before, after))`, and what surgery makes of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChannelPad {
     /// Rows and columns from one pixel taken to the next.
     pub stride: [usize; 2],
     /// Input channel of each output channel; `None` is a channel of zeros. No input channel may occur twice.
     pub source: Vec<Option<usize>>,
 }
+
+from_json!(ChannelPad { stride, source });
 
 impl ChannelPad {
     /// All input channels in order, between `before` and `after` channels of zeros.

@@ -3,20 +3,22 @@
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.Hardtanh`: -1 to 1 by default.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Clamp {
     /// The floor (`min_val`).
     pub low: f32,
     /// The ceiling (`max_val`), over the floor.
     pub high: f32,
 }
+
+from_json!(Clamp { low = Clamp::default().low, high = Clamp::default().high });
 
 impl Default for Clamp {
     fn default() -> Self {

@@ -9,11 +9,12 @@ use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd::{self, Accumulate, ConvShape};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::prune::surgery::Cut;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Largest filter side, stride, padding and dilation: keeps the kernels' 32-bit arithmetic exact.
 pub(super) const MAX_STEP: usize = 1 << 15;
@@ -28,7 +29,7 @@ const TILE: [u64; 2] = [8, 512];
 const FEW_CHANNELS: u64 = 4;
 
 /// Whether a bias is added to each output channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum Bias {
     /// No bias: usual before batch norm.
     Without,
@@ -36,6 +37,8 @@ pub enum Bias {
     #[default]
     With,
 }
+
+from_json!(enum Bias { Without: "Without", With: "With" });
 
 impl Bias {
     /// 1 with bias, else 0: the kernels' `has_bias`.
@@ -45,7 +48,7 @@ impl Bias {
 }
 
 /// Zeros around the image, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Padding {
     /// Rows above.
     pub top: usize,
@@ -57,6 +60,8 @@ pub struct Padding {
     pub right: usize,
 }
 
+from_json!(Padding { top, left, bottom, right });
+
 impl Padding {
     /// `pixels` on all four sides.
     pub const fn all(pixels: usize) -> Padding {
@@ -65,7 +70,7 @@ impl Padding {
 }
 
 /// `torch.nn.Conv2d`, with a padding of its own on each side.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Conv2d {
     /// C: input channels.
     pub in_channels: usize,
@@ -84,6 +89,8 @@ pub struct Conv2d {
     /// Whether a bias is added.
     pub bias: Bias,
 }
+
+from_json!(Conv2d { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias });
 
 impl Conv2d {
     /// PyTorch's defaults: stride 1, no padding, no dilation, one group, with bias.

@@ -2,13 +2,16 @@
 
 use super::{Channels, Operator};
 use crate::error::Result;
+use crate::from_json;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.Flatten`: pixel i of channel c becomes feature `c H W + i`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Flatten {}
+
+from_json!(Flatten {});
 
 impl Operator for Flatten {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {

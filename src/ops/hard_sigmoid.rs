@@ -3,20 +3,22 @@
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.Hardsigmoid`, whose line rises by 1/6; other tools take other lines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HardSigmoid {
     /// Slope of the line, over 0 (`alpha` in ONNX).
     pub slope: f32,
     /// The line at 0 (`beta` in ONNX).
     pub offset: f32,
 }
+
+from_json!(HardSigmoid { slope = HardSigmoid::default().slope, offset = HardSigmoid::default().offset });
 
 impl Default for HardSigmoid {
     fn default() -> Self {

@@ -4,18 +4,20 @@ use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.LeakyReLU`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeakyRelu {
     /// Slope below zero (`negative_slope`), not negative: the sign of y must tell that of x.
     pub slope: f32,
 }
+
+from_json!(LeakyRelu { slope = LeakyRelu::default().slope });
 
 impl Default for LeakyRelu {
     fn default() -> Self {

@@ -6,14 +6,15 @@ use super::{Bias, Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::prune::surgery::Cut;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.Linear`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Linear {
     /// C: numbers in a sample.
     pub in_features: usize,
@@ -22,6 +23,8 @@ pub struct Linear {
     /// Whether a bias is added.
     pub bias: Bias,
 }
+
+from_json!(Linear { in_features, out_features, bias });
 
 impl Linear {
     /// PyTorch's default: with bias.

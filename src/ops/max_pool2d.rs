@@ -8,26 +8,28 @@ use super::{Channels, Operator, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::ops::Range;
 
 /// `torch.nn.MaxPool2d` without dilation; sizes round down. Pairs are vertical, horizontal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MaxPool2d {
     /// Window size (`kernel_size`).
     pub kernel: [usize; 2],
     /// Pixels from one window to the next.
     pub stride: [usize; 2],
     /// Pixels around the image that never win.
-    #[serde(default)]
     pub padding: [usize; 2],
     /// Those below and on the right, where they are others than above and on the left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trailing: Option<[usize; 2]>,
 }
+
+from_json!(MaxPool2d { kernel, stride, padding = [0; 2], trailing });
 
 impl MaxPool2d {
     /// Square windows side by side: PyTorch's default stride and padding.

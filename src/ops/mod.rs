@@ -47,10 +47,13 @@ pub use silu::Silu;
 
 use crate::device::Kernel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
+use crate::json::{self, FromJson, Read};
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::prune::surgery::Cut;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::RangeInclusive;
 
 /// Every kernel of the library: what the self-test and the shader tests go through.
@@ -118,7 +121,7 @@ pub static KERNELS: &[&Kernel] = &[
 macro_rules! operators {
     ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
         /// An operator with its configuration.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(tag = "type")]
         pub enum Op {
             $($(#[$meta])* $name($name)),*
@@ -133,6 +136,14 @@ macro_rules! operators {
             /// The operator's name as in PyTorch.
             pub fn type_name(&self) -> &'static str {
                 match self { $(Op::$name(_) => stringify!($name)),* }
+            }
+        }
+
+        impl FromJson for Op {
+            fn from_json(value: &Value) -> Read<Op> {
+                const NAMES: &[&str] = &[$(stringify!($name)),*];
+                const READERS: &[fn(&Value) -> Read<Op>] = &[$(|value| $name::from_json(value).map(Op::$name)),*];
+                READERS[json::tag(value, "type", NAMES)?](value)
             }
         }
 
@@ -194,9 +205,13 @@ impl Op {
     }
 }
 
+from_json!(@serde Op);
+
 /// The input image: no computation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Input {}
+
+from_json!(Input {});
 
 impl Operator for Input {
     fn arity(&self) -> RangeInclusive<usize> {

@@ -5,17 +5,20 @@ use super::conv2d::MAX_STEP;
 use super::{Channels, Operator, Padding, workgroups_of_64};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.ZeroPad2d`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pad2d {
     /// Zeros on each side.
     pub padding: Padding,
 }
+
+from_json!(Pad2d { padding });
 
 impl Pad2d {
     /// The kernels' uniform for `batch` images of shape `x` in and `y` out, nothing accumulated.

@@ -5,14 +5,17 @@ use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.ReLU`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Relu {}
+
+from_json!(Relu {});
 
 params! {
     /// Uniform of the two kernels.

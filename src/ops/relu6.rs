@@ -4,14 +4,17 @@ use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.ReLU6`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Relu6 {}
+
+from_json!(Relu6 {});
 
 params! {
     /// Uniform of the two kernels.

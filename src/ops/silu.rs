@@ -4,14 +4,17 @@ use super::sigmoid::sigmoid;
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
+use crate::from_json;
 use crate::params;
 use crate::plan::{NodeIo, Recorder, Tensor};
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// `torch.nn.SiLU`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Silu {}
+
+from_json!(Silu {});
 
 params! {
     /// Uniform of the two kernels.

@@ -10,12 +10,15 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
+use crate::json::{self, FromJson, Read};
 
 /// A learning rate for every step of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Schedule {
     /// The rate after warm-up and before decay.
     pub base_lr: f64,
@@ -27,8 +30,10 @@ pub struct Schedule {
     pub decay: Decay,
 }
 
+from_json!(Schedule { base_lr, total_steps, warmup_steps, decay });
+
 /// How a learning rate falls.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
     /// Not at all.
@@ -46,6 +51,27 @@ pub enum Decay {
         final_lr: f64,
     },
 }
+
+impl FromJson for Decay {
+    fn from_json(value: &Value) -> Read<Self> {
+        match json::variant(value)? {
+            ("constant", Value::Null) => Ok(Decay::Constant),
+            ("step", held) => {
+                let fields = json::object(held)?;
+                Ok(Decay::Step {
+                    milestones: json::field(fields, "milestones", None)?,
+                    gamma: json::field(fields, "gamma", None)?,
+                })
+            }
+            ("cosine", held) => {
+                Ok(Decay::Cosine { final_lr: json::field(json::object(held)?, "final_lr", None)? })
+            }
+            _ => Err(json::unlike(value, "constant, step or cosine")),
+        }
+    }
+}
+
+from_json!(@serde Decay);
 
 impl Schedule {
     /// The learning rate of step `step` (the first is 0). Past the end a cosine stays at its final rate.

@@ -4,13 +4,14 @@
 
 use crate::device::simd;
 use crate::device::{Args, Dispatch, Kernel, Params, Shader, params_of, read, write};
+use crate::from_json;
 use crate::ops::workgroups_of_64;
 use crate::params;
 use crate::plan::Arenas;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Momentum as `torch.optim.SGD` has it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SgdConfig {
     /// mu, 0 for none.
     pub momentum: f64,
@@ -22,8 +23,10 @@ pub struct SgdConfig {
     pub decay: Decayed,
 }
 
+from_json!(SgdConfig { momentum, direction, weight_decay, decay });
+
 /// The direction of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Direction {
     /// The momentum itself.
     HeavyBall,
@@ -31,14 +34,18 @@ pub enum Direction {
     Nesterov,
 }
 
+from_json!(enum Direction { HeavyBall: "HeavyBall", Nesterov: "Nesterov" });
+
 /// The tensors that weight decay is applied to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Decayed {
     /// Filters and linear weights; not bias, gamma and beta.
     Weights,
     /// Everything trained.
     All,
 }
+
+from_json!(enum Decayed { Weights: "Weights", All: "All" });
 
 impl Default for SgdConfig {
     fn default() -> Self {

@@ -6,14 +6,15 @@
 
 use crate::device::{Args, Device, Dispatch, Kernel, Params, Shader, params_of, read, write};
 use crate::error::Result;
+use crate::from_json;
 use crate::graph::Graph;
 use crate::ops::ParamKind;
 use crate::params;
 use crate::plan::Arenas;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What is made small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Penalty {
     /// Every gamma of every batch norm, by its size.
@@ -22,14 +23,18 @@ pub enum Penalty {
     Filters,
 }
 
+from_json!(enum Penalty { Gammas: "gammas", Filters: "filters" });
+
 /// A penalty with its strength.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sparsity {
     /// What is made small.
     pub penalty: Penalty,
     /// Weight of the penalty beside the loss.
     pub strength: f64,
 }
+
+from_json!(Sparsity { penalty, strength });
 
 params! {
     /// Uniform of `shrink_rows`.

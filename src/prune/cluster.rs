@@ -7,8 +7,11 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
+use crate::json::{FromJson, Read};
 use crate::rng::Rng;
 
 /// Lloyd's iterations of one start; scikit-learn's default.
@@ -17,8 +20,8 @@ const MAX_ITERATIONS: usize = 300;
 /// The channels `0..channels()` split into clusters: members ascending, clusters ordered by their survivor.
 ///
 /// Serialised as the bare list of lists, and checked again when it is read back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Vec<usize>>", into = "Vec<Vec<usize>>")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "Vec<Vec<usize>>")]
 pub struct Partition {
     clusters: Vec<Vec<usize>>,
 }
@@ -120,6 +123,14 @@ impl Partition {
         self.clusters.iter().all(|members| members.len() == 1)
     }
 }
+
+impl FromJson for Partition {
+    fn from_json(value: &Value) -> Read<Self> {
+        Partition::new(FromJson::from_json(value)?).map_err(|error| error.to_string())
+    }
+}
+
+from_json!(@serde Partition);
 
 impl TryFrom<Vec<Vec<usize>>> for Partition {
     type Error = Error;

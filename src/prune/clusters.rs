@@ -3,6 +3,7 @@
 use super::cluster::{Clustering, Partition};
 use super::width::{Rounding, WidthRule};
 use crate::error::{Error, ErrorKind, Result};
+use crate::from_json;
 use crate::graph::{Coupling, Graph, Group, NodeId};
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
@@ -39,10 +40,12 @@ pub struct ClusterPlan {
 }
 
 /// The clusters of every node's output channels; a node that is not listed keeps its channels.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Clusters {
     nodes: BTreeMap<NodeId, Partition>,
 }
+
+from_json!(Clusters { nodes });
 
 impl Clusters {
     /// Finds clusters for every group of `model` by `plan`.

@@ -62,6 +62,8 @@ export interface OpenOptions {
   device?: DeviceChoice;
   /** Where the WebAssembly module is, if not beside the worker. */
   wasmUrl?: string;
+  /** Where that of the self-test is, if not beside the worker. */
+  selftestWasmUrl?: string;
   /** The folder of the data set that comes with the page; `data/` beside the document unless given. */
   dataUrl?: string;
 }
@@ -95,12 +97,13 @@ export class Session {
   static async open(options: OpenOptions = {}): Promise<Session> {
     const session = new Session();
     const absolute = (url: string) => new URL(url, document.baseURI).href;
-    const { device = 'auto', wasmUrl, dataUrl = 'data/' } = options;
+    const { device = 'auto', wasmUrl, selftestWasmUrl, dataUrl = 'data/' } = options;
     try {
       session.#device = await session.#ask('open', {
         device,
         dataUrl: absolute(dataUrl),
         ...(wasmUrl ? { wasmUrl: absolute(wasmUrl) } : {}),
+        ...(selftestWasmUrl ? { selftestWasmUrl: absolute(selftestWasmUrl) } : {}),
       });
     } catch (error) {
       session.close();

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use centripetal::Error;
-use serde_json::{Value, json};
+use centripetal::{Error, json};
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 /// What a function of the facade returns.
@@ -32,17 +32,17 @@ const WORDS: &[(&str, &str)] = &[
 /// `error` as the page's `SessionError`.
 pub(crate) fn to_json(error: &Error) -> Value {
     let plain = |text: &str| WORDS.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-    let mut value = serde_json::to_value(error).unwrap_or_else(|_| json!({}));
+    let mut value = serde_json::to_value(error).unwrap_or_default();
     for part in ["doing", "expected", "found", "next"] {
-        value[part] = json!(plain(value[part].as_str().unwrap_or_default()));
+        value[part] = Value::from(plain(value[part].as_str().unwrap_or_default()));
     }
-    value["message"] = json!(plain(&error.to_string()));
+    value["message"] = Value::from(plain(&error.to_string()));
     value
 }
 
 impl From<Fault> for JsValue {
     fn from(fault: Fault) -> JsValue {
-        let text = to_json(&fault.0).to_string();
+        let text = json::text(&to_json(&fault.0));
         js_sys::JSON::parse(&text).unwrap_or_else(|_| JsValue::from_str(&text))
     }
 }

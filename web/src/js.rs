@@ -1,5 +1,6 @@
 //! Values for JavaScript.
 
+use centripetal::json;
 use js_sys::{Array, Float32Array, Object, Reflect, Uint32Array};
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
@@ -10,6 +11,19 @@ extern "C" {
     fn now() -> f64;
 }
 
+/// An object: `record! { "name": value, ... }`, for values that [`Value`] can be made from. As `json!`, in less code.
+macro_rules! record {
+    ($($key:literal: $value:expr),* $(,)?) => {
+        $crate::js::object_of(&mut [$(($key, ::serde_json::Value::from($value))),*])
+    };
+}
+pub(crate) use record;
+
+/// The object with `entries`, which are taken.
+pub(crate) fn object_of(entries: &mut [(&str, Value)]) -> Value {
+    Value::Object(entries.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take())).collect())
+}
+
 /// Seconds since the worker began.
 pub(crate) fn clock() -> f64 {
     now() / 1e3
@@ -17,7 +31,7 @@ pub(crate) fn clock() -> f64 {
 
 /// `value` as JavaScript's own; numbers that are not finite become null.
 pub(crate) fn plain(value: &Value) -> JsValue {
-    js_sys::JSON::parse(&value.to_string()).unwrap_or(JsValue::NULL)
+    js_sys::JSON::parse(&json::text(value)).unwrap_or(JsValue::NULL)
 }
 
 /// A plain object with `entries` added to those of `value`.

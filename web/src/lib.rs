@@ -1,14 +1,26 @@
-//! A training session for the browser: the library `centripetal` through `wasm-bindgen`, and nothing of its own.
+//! Training sessions for the browser: the library `centripetal` through `wasm-bindgen`, and nothing of its own.
 //!
-//! One [`session::Session`] lives in one Web Worker (`client/worker.ts`), which calls it one message at a time. Plain data
-//! crosses as JSON, numbers as typed arrays.
+//! One [`Session`] lives in one Web Worker (`client/worker.ts`), which calls it one message at a time. Plain data crosses
+//! as JSON, numbers as typed arrays. `build` makes two modules of this crate, by feature: the session, and the
+//! self-test's [`Tester`], which is loaded when somebody asks for it.
 
+mod device;
 mod fault;
+#[cfg_attr(not(feature = "session"), allow(dead_code, reason = "the tester gives plain data alone"))]
 mod js;
+#[cfg(feature = "session")]
 mod network;
+#[cfg(feature = "session")]
 mod progress;
+#[cfg(feature = "session")]
 mod session;
+#[cfg(feature = "session")]
 mod settings;
+#[cfg(feature = "selftest")]
+mod tester;
 
 pub use fault::{Fault, Outcome, last_panic, start};
+#[cfg(feature = "session")]
 pub use session::Session;
+#[cfg(feature = "selftest")]
+pub use tester::Tester;

@@ -2,8 +2,9 @@
 
 use centripetal::Result;
 use centripetal::optim::forecast::{AUTO_TARGET, Contraction, LOSSLESS, Verdict, assess, auto_strength};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::js::record;
 use crate::settings::{Settings, Strength};
 
 /// Intervals of a curve.
@@ -120,6 +121,8 @@ impl Outlook {
                 ),
             }
         };
-        Ok(json!({ "curve": curve, "strength": strength, "verdict": verdict, "sentence": sentence }))
+        Ok(
+            record! { "curve": curve.iter().map(|&(step, log)| Value::from([step as f64, log])).collect::<Value>(), "strength": strength, "verdict": verdict, "sentence": sentence },
+        )
     }
 }

@@ -5,26 +5,25 @@ use std::sync::Arc;
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
-use centripetal::device::{Device, DeviceChoice, DeviceKind, adapters};
+use centripetal::device::{Device, DeviceKind};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig};
-use centripetal::ops::KERNELS;
 use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
-use centripetal::selftest;
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
 };
 use centripetal::{Error, ErrorKind, Result, Shape};
-use serde_json::{Value, json};
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::device;
 use crate::fault::{self, Outcome};
-use crate::js::{self, clock};
+use crate::js::{self, clock, record};
 use crate::network;
 use crate::progress::Outlook;
 use crate::settings::Settings;
@@ -62,13 +61,13 @@ struct Data {
 
 impl Data {
     fn describe(&self) -> Value {
-        json!({
+        record! {
             "name": self.train.name(),
             "shape": self.train.shape(),
             "classes": self.train.classes(),
             "train": self.train.len(),
             "test": self.test.len(),
-        })
+        }
     }
 
     fn test_loader(&self) -> Result<Loader> {
@@ -141,21 +140,6 @@ fn snapshot(trainer: &Trainer) -> Waiting<'_, Snapshot> {
     Box::pin(trainer.snapshot())
 }
 
-async fn open_device(choice: &str) -> Result<Device> {
-    match choice {
-        "cpu" => Ok(Device::cpu("asked for")),
-        "gpu" => Device::open(DeviceChoice::Gpu).await,
-        _ => match Device::open(DeviceChoice::Gpu).await {
-            Ok(device) => Ok(device),
-            Err(_) if adapters().await.is_empty() => Ok(Device::cpu("this browser offers no WebGPU adapter")),
-            Err(error) if error.kind() == ErrorKind::Device => {
-                Ok(Device::cpu(&format!("WebGPU could not be used: {error}")))
-            }
-            Err(error) => Err(error),
-        },
-    }
-}
-
 fn no(what: &str, next: &str) -> Error {
     Error::new(ErrorKind::Argument, what).expected("a network").found("none yet").next(next)
 }
@@ -164,25 +148,25 @@ fn no(what: &str, next: &str) -> Error {
 impl Session {
     /// Opens `auto`, `gpu` or `cpu`.
     pub async fn open(choice: String) -> Outcome<Session> {
-        let device = Arc::new(open_device(&choice).await?);
+        let device = Arc::new(device::open(&choice).await?);
         Ok(Session { device, data: None, run: None })
     }
 
     /// The device as the interface `DeviceInfo`.
     pub fn device(&self) -> JsValue {
         let info = self.device.info();
-        js::plain(&json!({
+        js::plain(&record! {
             "kind": match info.kind {
                 DeviceKind::Cpu => "cpu",
                 DeviceKind::Gpu => "gpu",
                 DeviceKind::SoftwareGpu => "software-gpu",
             },
-            "name": info.name,
-            "backend": info.backend,
-            "driver": info.driver,
-            "reason": info.reason,
-            "limits": self.device.limits().iter().map(|&(name, limit)| (name.to_owned(), json!(limit))).collect::<serde_json::Map<_, _>>(),
-        }))
+            "name": info.name.as_str(),
+            "backend": info.backend.as_str(),
+            "driver": info.driver.as_str(),
+            "reason": info.reason.as_str(),
+            "limits": self.device.limits().iter().map(|&(name, limit)| (name.to_owned(), Value::from(limit))).collect::<serde_json::Map<_, _>>(),
+        })
     }
 
     /// Takes files that a visitor picked: `bytes` are `Uint8Array`s in the order of `names`.
@@ -272,7 +256,7 @@ impl Session {
         if run.phase == Phase::Base {
             (next.keep, next.clustering) = (settings.keep, settings.clustering);
         }
-        let mut result = json!({ "applied": applied, "onReset": on_reset });
+        let mut result = record! { "applied": applied, "onReset": on_reset };
         if let Some(outlook) = &run.outlook {
             let current = run.trainer.config().centripetal.as_ref().map(|c| c.strength);
             let strength = outlook.strength(&next, current)?;
@@ -307,7 +291,7 @@ impl Session {
         let seen = metrics.samples.max(1) as f64;
         let centripetal = run.trainer.config().centripetal.as_ref();
         let step = run.before + run.trainer.steps();
-        Ok(js::plain(&json!({
+        Ok(js::plain(&record! {
             "phase": run.phase.name(),
             "step": step,
             "epoch": step as f64 / run.loader.batches_per_epoch() as f64,
@@ -319,7 +303,7 @@ impl Session {
             "deviation": centripetal.map(|_| deviation.iter().map(|(_, chi)| chi).sum::<f64>()),
             "forecast": run.outlook.as_ref().map(Outlook::log),
             "collapsed": run.is_collapsed(),
-        })))
+        }))
     }
 
     /// Notes the present state as the one to go back to.
@@ -347,7 +331,7 @@ impl Session {
 
     /// Opens a new device and goes on there from the last good state.
     pub async fn recover(&mut self, choice: String) -> Outcome<JsValue> {
-        self.device = Arc::new(open_device(&choice).await?);
+        self.device = Arc::new(device::open(&choice).await?);
         self.restore().await?;
         Ok(self.device())
     }
@@ -382,11 +366,11 @@ impl Session {
         }
         let outlook = Outlook::new(&settings);
         let strength = outlook.strength(&settings, None)?;
-        let result = json!({
+        let result = record! {
             "forecast": outlook.forecast(&settings, strength)?,
             "network": network::describe(&base.graph, Some(&clusters))?,
             "widths": network::widths(&base, &clusters),
-        });
+        };
         let kept = Kept { base: Some(base.clone()), clusters: Some(clusters), ..Kept::default() };
         let (data, before) = (run.data.clone(), run.before + run.trainer.steps());
         let mut next = self.begin(settings, data, Phase::Centripetal, base, kept).await?;
@@ -413,12 +397,12 @@ impl Session {
             Some(partition) => (partition.cluster_of(), partition.survivors()),
             None => ((0..rows).collect(), (0..rows).collect()),
         };
-        let plain = json!({
+        let plain = record! {
             "layer": layer,
             "rows": rows,
             "rowLength": filters.data.len() / rows.max(1),
-            "shape": filters.dims,
-        });
+            "shape": filters.dims.as_slice(),
+        };
         let view = js::object(
             &plain,
             [
@@ -450,8 +434,8 @@ impl Session {
         let stages = Stages { trained: &wide, snapped: None, slim: &slim };
         let certificate = certify(&device, stages, &clusters, &loader, &clock).await?;
         let cut = &certificate.cut;
-        let result = json!({
-            "certificate": {
+        let result = record! {
+            "certificate": record! {
                 "samples": cut.samples,
                 "baseAccuracy": base,
                 "wideAccuracy": cut.accuracy_before,
@@ -467,10 +451,10 @@ impl Session {
                 "latencyBeforeMs": certificate.latency_before_ms,
                 "latencyAfterMs": certificate.latency_after_ms,
                 "lossless": certificate.is_lossless(),
-                "layers": js::camel_case(json!(certificate.layers)),
+                "layers": js::camel_case(serde_json::to_value(&certificate.layers).unwrap_or_default()),
             },
             "network": network::describe(&slim.graph, None)?,
-        });
+        };
         let kept = Kept {
             base: run.kept.base.clone(),
             wide: Some(wide),
@@ -503,8 +487,8 @@ impl Session {
         let before = evaluated(&device, base, &loader, Answers::Keep).await?;
         let after = evaluated(&device, &cut, &loader, Answers::Keep).await?;
         let compared = certificate::compare(&before, &after);
-        let result = json!({
-            "comparison": {
+        let result = record! {
+            "comparison": record! {
                 "method": "l1",
                 "samples": compared.samples,
                 "baseAccuracy": compared.accuracy_before,
@@ -515,7 +499,7 @@ impl Session {
                 "widths": network::widths(base, clusters),
             },
             "network": network::describe(&cut.graph, None)?,
-        });
+        };
         run.kept.l1 = Some(cut);
         run.classifiers.retain(|(name, _)| *name != "l1");
         Ok(js::plain(&result))
@@ -548,7 +532,7 @@ impl Session {
             } else {
                 continue;
             };
-            let plain = json!({ "network": name, "milliseconds": (clock() - started) * 1e3 });
+            let plain = record! { "network": name, "milliseconds": (clock() - started) * 1e3 };
             let probabilities = softmax(&logits);
             let entries = [("logits", js::floats(&logits)), ("probabilities", js::floats(&probabilities))];
             answers.push(js::object(&plain, entries));
@@ -569,7 +553,7 @@ impl Session {
         let mut bytes = vec![0; test.shape().iter().product()];
         test.image(index, &mut bytes)?;
         let pixels: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
-        Ok(js::object(&json!({ "label": test.label(index) }), [("pixels", js::floats(&pixels))]))
+        Ok(js::object(&record! { "label": test.label(index) }, [("pixels", js::floats(&pixels))]))
     }
 
     /// Accuracy and loss of the current network on all test images.
@@ -577,11 +561,11 @@ impl Session {
         let run = run_of(&mut self.run, "evaluating")?;
         let loader = run.data.test_loader()?;
         let evaluation = run.trainer.evaluate(&loader).await?;
-        Ok(js::plain(&json!({
+        Ok(js::plain(&record! {
             "accuracy": evaluation.accuracy(),
             "loss": evaluation.loss,
             "samples": evaluation.samples,
-        })))
+        }))
     }
 
     /// The checkpoint of `base`, `wide` or `slim` as bytes of a file.
@@ -637,49 +621,13 @@ impl Session {
             (Stage::Slim, _) => (Phase::Cut, Kept { slim: Some(model.clone()), ..Kept::default() }),
             _ => (Phase::Base, Kept::default()),
         };
-        let result = json!({
+        let result = record! {
             "network": network::describe(&model.graph, kept.clusters.as_ref())?,
             "phase": phase.name(),
-            "settings": { "model": settings.model, "seed": seed },
-        });
+            "settings": record! { "model": settings.model.as_str(), "seed": seed },
+        };
         self.run = Some(self.begin(settings, data, phase, model, kept).await?);
         Ok(js::plain(&result))
-    }
-
-    /// Names of the kernels that [`Session::test_kernel`] takes.
-    pub fn kernels() -> Vec<String> {
-        KERNELS.iter().map(|kernel| kernel.name.to_owned()).collect()
-    }
-
-    /// Runs one kernel's cases on the device and by its twin: a list with one entry for every implementation.
-    #[wasm_bindgen(js_name = testKernel)]
-    pub async fn test_kernel(&self, name: String) -> Outcome<JsValue> {
-        let found = selftest::run_kernel(&self.device, &name).await;
-        let checks = match found {
-            Ok(checks) => checks
-                .iter()
-                .map(|check| {
-                    json!({
-                        "kernel": check.kernel,
-                        "shader": check.shader,
-                        "cases": check.cases,
-                        "maxUlp": check.max_ulp,
-                        "nmse": check.nmse,
-                        "passed": check.verdict == selftest::Verdict::Passed,
-                    })
-                })
-                .collect(),
-            Err(error) => vec![json!({
-                "kernel": name,
-                "shader": name,
-                "cases": 0,
-                "maxUlp": 0,
-                "nmse": 0,
-                "passed": false,
-                "message": fault::to_json(&error)["message"],
-            })],
-        };
-        Ok(js::plain(&Value::Array(checks)))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a page sets: the TypeScript interface `Settings`.
 
+use centripetal::from_json;
+use centripetal::json::{self, FromJson, Read};
 use centripetal::optim::{Decay, Schedule, SgdConfig};
 use centripetal::prune::width::{Ratio, Rounding, WidthRule};
 use centripetal::prune::{ClusterPlan, Clustering, Pace};
 use centripetal::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 /// Steps of a schedule that has no end.
@@ -14,8 +16,8 @@ const ENDLESS: u64 = u32::MAX as u64;
 const LONGEST_COLLAPSE: u64 = 1_000_000;
 
 /// Settings of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Settings {
     pub(crate) model: String,
     pub(crate) width: f64,
@@ -30,29 +32,81 @@ pub(crate) struct Settings {
     pub(crate) clustering: Kind,
 }
 
+/// The names of all settings.
+const NAMES: &[&str] = &[
+    "model",
+    "width",
+    "batch",
+    "seed",
+    "lr",
+    "keep",
+    "strength",
+    "collapseSteps",
+    "momentum",
+    "weightDecay",
+    "clustering",
+];
+
+impl FromJson for Settings {
+    fn from_json(value: &Value) -> Read<Self> {
+        let fields = json::object(value)?;
+        if let Some(unknown) = fields.keys().find(|name| !NAMES.contains(&name.as_str())) {
+            return Err(format!("no setting is called {unknown}; there are {}", NAMES.join(", ")));
+        }
+        Ok(Settings {
+            model: json::field(fields, "model", None)?,
+            width: json::field(fields, "width", None)?,
+            batch: json::field(fields, "batch", None)?,
+            seed: json::field(fields, "seed", None)?,
+            lr: json::field(fields, "lr", None)?,
+            keep: json::field(fields, "keep", None)?,
+            strength: json::field(fields, "strength", None)?,
+            collapse_steps: json::field(fields, "collapseSteps", None)?,
+            momentum: json::field(fields, "momentum", None)?,
+            weight_decay: json::field(fields, "weightDecay", None)?,
+            clustering: json::field(fields, "clustering", None)?,
+        })
+    }
+}
+
 /// The centripetal strength asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Strength {
     Fixed(f64),
     Word(Auto),
 }
 
+impl FromJson for Strength {
+    fn from_json(value: &Value) -> Read<Self> {
+        match value.as_f64() {
+            Some(strength) => Ok(Strength::Fixed(strength)),
+            None => Auto::from_json(value)
+                .map(Strength::Word)
+                .map_err(|_| json::unlike(value, "auto or a number")),
+        }
+    }
+}
+
 /// The word `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Auto {
     Auto,
 }
 
+from_json!(enum Auto { Auto: "auto" });
+
 /// How clusters are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     KMeans,
     Even,
     Imbalanced,
 }
+
+from_json!(enum Kind { KMeans: "kmeans", Even: "even", Imbalanced: "imbalanced" });
 
 impl Settings {
     /// Reads the JSON of a whole or of changes to `current`.
@@ -72,7 +126,7 @@ impl Settings {
         if let (Value::Object(whole), Value::Object(changes)) = (&mut whole, changes) {
             whole.extend(changes);
         }
-        let settings: Settings = serde_json::from_value(whole)
+        let settings = Settings::from_json(&whole)
             .map_err(|cause| error().expected("the settings of a session").found(cause))?;
         settings.check()?;
         Ok(settings)

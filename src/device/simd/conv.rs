@@ -557,7 +557,11 @@ impl Weighing<'_> {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         let after = if complete { self.after } else { After::Nothing };
         let zero = simd.splat_f32s(0.0);
-        if first + M <= self.filters && overwrite && vectors.iter().all(Vector::is_whole) {
+        if is_wide(S::F32_LANES)
+            && first + M <= self.filters
+            && overwrite
+            && vectors.iter().all(Vector::is_whole)
+        {
             // The usual case, without a question between the stores.
             match after {
                 After::Nothing => self.store_whole::<S, M, N>(first, vectors, sums, |sum, _, _| sum),
@@ -642,8 +646,10 @@ impl Weighing<'_> {
         }
     }
 
-    /// Stores those lanes of a filter's vector that are outputs.
-    #[inline(always)]
+    /// Stores those lanes of a filter's vector that are outputs. In the browser, where size counts, not once for each sum
+    /// of a tile.
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     fn scatter<S: Simd>(
         &mut self,
         sum: S::f32s,

@@ -14,9 +14,7 @@ use super::conv_weight_wide;
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
-use super::tile::{
-    PAIR_ROWS as ROWS, Planes, correlate, correlate_planes, dispatch, is_wide, lanes, load, next_taps,
-};
+use super::tile::{PAIR_ROWS as ROWS, correlate, dispatch, is_wide, lanes, load, next_taps};
 
 /// Floats of copied input that are made at a time: 4 MiB, which the last-level cache holds.
 const COPY_FLOATS: usize = 1 << 18;
@@ -56,11 +54,9 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
                 }
             }
         }
-        let whole = tables.all_whole();
         tables.repeat(near, padded.channel, 0);
         let pairs = Pairs::new(shape, batch, tables.per_image * lanes, parts);
-        let gradient =
-            Gradient { shape, padded: &padded, tables, pairs: &pairs, x, dy, whole, spread: parts == 1 };
+        let gradient = Gradient { shape, padded: &padded, tables, pairs: &pairs, x, dy, spread: parts == 1 };
         let floats = pairs.tasks() * pairs.sums();
         with_floats(parts * floats, |sums| {
             for_each_chunk(sums, floats, |part, sums| {
@@ -101,8 +97,6 @@ struct Gradient<'a> {
     pairs: &'a Pairs,
     x: &'a [f32],
     dy: &'a [f32],
-    /// Whether `dy` can be read as it lies.
-    whole: bool,
     /// Whether it spreads its own work over the threads.
     spread: bool,
 }
@@ -125,9 +119,7 @@ impl Gradient<'_> {
         with_floats(floats + lanes(), |copy| {
             // Zero lanes of `dy` meet what follows the last plane, so it has to be finite.
             copy[floats..].fill(0.0);
-            let rows = if self.whole { 0 } else { shape.groups * pairs.blocks * pairs.block() };
-            let area = shape.p * shape.q;
-            with_floats(rows, |rows| {
+            with_floats(shape.groups * pairs.blocks * pairs.block(), |rows| {
                 for first in images.clone().step_by(batch) {
                     let images = batch.min(images.end - first);
                     self.each(&mut copy[..floats], padded.channel, |index, copy| {
@@ -141,6 +133,7 @@ impl Gradient<'_> {
                     self.each(rows, pairs.image, |index, rows| {
                         let (block, image) = (index / batch, index % batch);
                         if image < images {
+                            let area = shape.p * shape.q;
                             let from = (first + image) * shape.k * area;
                             let filters = pairs.filters(block);
                             let dy = &self.dy[from + filters.start * area..from + filters.end * area];
@@ -151,21 +144,13 @@ impl Gradient<'_> {
                     self.each(sums, pairs.sums(), |task, sums| {
                         let (group, block, part) = pairs.locate(task);
                         let taps = &tables.taps[part * pairs.columns..];
-                        let filters = pairs.filters(group * pairs.blocks + block);
-                        let rows = if self.whole {
-                            let from = (first * shape.k + filters.start) * area;
-                            let planes = Planes { data: &self.dy[from..], area, image: shape.k * area };
-                            Rows::Planes(planes, filters.len())
-                        } else {
-                            Rows::Interleaved(&rows[(group * pairs.blocks + block) * pairs.block()..])
-                        };
                         dispatch(Correlation {
                             source: &copy[group * shape.group_channels() * batch * padded.channel..],
                             channel: padded.channel,
                             images,
                             taps: &taps[..pairs.columns.min(taps.len())],
                             tables,
-                            rows,
+                            rows: &rows[(group * pairs.blocks + block) * pairs.block()..],
                             sums,
                             columns: pairs.columns,
                         });
@@ -300,15 +285,6 @@ impl Pairs {
     }
 }
 
-/// `dy` of the filters of a task.
-#[derive(Clone, Copy)]
-enum Rows<'a> {
-    /// As it lies, and how many filters there are.
-    Planes(Planes<'a>, usize),
-    /// As [`Interleave`] leaves it.
-    Interleaved(&'a [f32]),
-}
-
 /// One task: all `taps` of [`ROWS`] filters over some images.
 struct Correlation<'a> {
     /// The padded copy from the group's first channel on, images `channel` floats apart.
@@ -317,7 +293,8 @@ struct Correlation<'a> {
     images: usize,
     taps: &'a [u32],
     tables: &'a Tables,
-    rows: Rows<'a>,
+    /// `dy` as [`Interleave`] leaves it.
+    rows: &'a [f32],
     /// `[ROWS][columns]`, added to.
     sums: &'a mut [f32],
     columns: usize,
@@ -363,23 +340,11 @@ impl Correlation<'_> {
         column: usize,
         taps: [u32; N],
     ) {
-        let per_image = self.tables.per_image;
+        let vectors = &self.tables.vectors[..images.len() * self.tables.per_image];
+        let span = vectors.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
         let source = &self.source[images.start * self.channel..];
-        let taps = taps.map(|tap| tap as usize);
-        let sums = match self.rows {
-            Rows::Planes(dy, rows) => {
-                let dy = Planes { data: &dy.data[images.start * dy.image..], ..dy };
-                let source = Planes { data: source, area: self.channel, image: self.channel };
-                let vectors = &self.tables.vectors[..per_image];
-                correlate_planes(simd, dy, rows, source, taps, vectors, images.len())
-            }
-            Rows::Interleaved(rows) => {
-                let vectors = &self.tables.vectors[..images.len() * per_image];
-                let span = vectors.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
-                let rows = &rows[images.start * per_image * ROWS * S::F32_LANES..];
-                correlate(simd, rows, source, taps, vectors, span)
-            }
-        };
+        let rows = &self.rows[images.start * self.tables.per_image * ROWS * S::F32_LANES..];
+        let sums = correlate(simd, rows, source, taps.map(|tap| tap as usize), vectors, span);
         for (to, sums) in self.sums.chunks_exact_mut(self.columns).zip(sums) {
             for (to, sum) in to[column..].iter_mut().zip(sums) {
                 *to += simd.reduce_sum_f32s(sum);

@@ -33,7 +33,8 @@ const TAPS: usize = 3;
 /// Whether [`weight_gradient`] is made for this shape on this machine.
 pub(super) fn suits(shape: &ConvShape) -> bool {
     let full = shape.k.next_multiple_of(LANES);
-    is_wide(lanes())
+    !cfg!(target_arch = "wasm32")
+        && is_wide(lanes())
         && shape.groups == 1
         && shape.s == TAPS
         && shape.dilation[1] == 1

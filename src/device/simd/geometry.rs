@@ -445,11 +445,6 @@ impl Tables {
         self.vectors.push(Vector { start: start as u32, target, pieces });
     }
 
-    /// Whether every lane of every vector is an output.
-    pub(super) fn all_whole(&self) -> bool {
-        self.vectors.iter().all(Vector::is_whole)
-    }
-
     /// Repeats the vectors for a number of images, `source` and `target` floats apart.
     pub(super) fn repeat(&mut self, images: usize, source: usize, target: usize) {
         assert!(images * source.max(target) < u32::MAX as usize, "scratch beyond 2^32 floats");

@@ -79,7 +79,7 @@ pub enum Accumulate {
 pub(super) fn description() -> String {
     // The variant's name alone: what follows lists every feature flag.
     let arch = format!("{:?}", pulp::Arch::new());
-    arch.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase()
+    arch.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase()
 }
 
 #[cfg(test)]

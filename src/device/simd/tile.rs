@@ -157,51 +157,6 @@ pub(super) fn weigh<S: Simd, const M: usize, const N: usize>(
     sums
 }
 
-/// Planes of some images, one after another.
-#[derive(Clone, Copy)]
-pub(super) struct Planes<'a> {
-    /// From the first plane of the first image on.
-    pub(super) data: &'a [f32],
-    /// Floats of a plane.
-    pub(super) area: usize,
-    /// Floats from an image to the next.
-    pub(super) image: usize,
-}
-
-/// As [`correlate`] where `vectors`, those of one image, are all whole: `dy` is read as it lies. `rows` of its planes
-/// are asked for; the rest of the answer means nothing.
-#[inline(always)]
-pub(super) fn correlate_planes<S: Simd, const N: usize>(
-    simd: S,
-    dy: Planes<'_>,
-    rows: usize,
-    source: Planes<'_>,
-    taps: [usize; N],
-    vectors: &[Vector],
-    images: usize,
-) -> [[S::f32s; N]; PAIR_ROWS] {
-    let span = vectors.last().map_or(0, |vector| vector.start as usize) + S::F32_LANES;
-    let mut sums = [[simd.splat_f32s(0.0); N]; PAIR_ROWS];
-    for image in 0..images {
-        let mut columns = [source.data; N];
-        for (column, tap) in columns.iter_mut().zip(taps) {
-            *column = &source.data[image * source.image + tap..][..span];
-        }
-        let planes = &dy.data[image * dy.image..];
-        let row = |row: usize| S::as_simd_f32s(&planes[row.min(rows - 1) * dy.area..][..dy.area]).0;
-        let all = row(0).iter().zip(row(1)).zip(row(2).iter().zip(row(3)));
-        for (vector, ((&a, &b), (&c, &d))) in vectors.iter().zip(all) {
-            let x = load_all::<S, N>(simd, &columns, vector.start as usize);
-            for (sums, row) in sums.iter_mut().zip([a, b, c, d]) {
-                for (sum, &x) in sums.iter_mut().zip(&x) {
-                    *sum = simd.mul_add_e_f32s(row, x, *sum);
-                }
-            }
-        }
-    }
-    sums
-}
-
 /// `sum over i of rows[i][row] * source[taps[tap] + vectors[i].start..]`, lane by lane, for all rows and taps
 /// of a tile; `rows` holds [`PAIR_ROWS`] vectors for each of `vectors`.
 ///
