@@ -251,6 +251,16 @@ impl<T: FromJson> FromJson for BTreeMap<usize, T> {
     }
 }
 
+impl<T: FromJson> FromJson for BTreeMap<String, T> {
+    fn from_json(value: &Value) -> Read<Self> {
+        let mut read = BTreeMap::new();
+        for (key, value) in object(value)? {
+            read.insert(key.clone(), T::from_json(value).map_err(|problem| inside(key, problem))?);
+        }
+        Ok(read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,8 @@
 
 use super::{Device, DeviceInfo, Dispatch, Executor, Kernel};
 use crate::error::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use crate::json;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of a uniform that do not belong to the shape class: the batch and how a sum is cut scale the work, flags
@@ -28,7 +29,7 @@ const HOPELESS: f64 = 2.0;
 const CLEARLY: f64 = 0.93;
 
 /// What was measured on one adapter by one version of Centripetal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tuning {
     /// The adapter's name.
     pub adapter: String,
@@ -39,6 +40,8 @@ pub struct Tuning {
     /// Name of the shader that runs, by kernel and shape class.
     pub choices: BTreeMap<String, String>,
 }
+
+crate::from_json!(Tuning { adapter, driver, version, choices });
 
 impl Tuning {
     /// An empty table for the adapter described.
@@ -54,7 +57,7 @@ impl Tuning {
     /// The table as text.
     pub fn to_json(&self) -> String {
         // A map of strings always serialises.
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        json::text(&serde_json::to_value(self).unwrap_or_default())
     }
 
     /// The table from text that [`Tuning::to_json`] wrote.

@@ -64,6 +64,8 @@ export interface OpenOptions {
   wasmUrl?: string;
   /** Where that of the self-test is, if not beside the worker. */
   selftestWasmUrl?: string;
+  /** Whether the fastest variants of kernels are measured, once an adapter and shape, and kept in the browser's storage. On unless said. */
+  autotune?: boolean;
   /** The folder of the data set that comes with the page; `data/` beside the document unless given. */
   dataUrl?: string;
 }
@@ -97,7 +99,7 @@ export class Session {
   static async open(options: OpenOptions = {}): Promise<Session> {
     const session = new Session();
     const absolute = (url: string) => new URL(url, document.baseURI).href;
-    const { device = 'auto', wasmUrl, selftestWasmUrl, dataUrl = 'data/' } = options;
+    const { device = 'auto', autotune = true, wasmUrl, selftestWasmUrl, dataUrl = 'data/' } = options;
     try {
       session.#device = await session.#ask('open', {
         device,
@@ -105,6 +107,7 @@ export class Session {
         ...(wasmUrl ? { wasmUrl: absolute(wasmUrl) } : {}),
         ...(selftestWasmUrl ? { selftestWasmUrl: absolute(selftestWasmUrl) } : {}),
       });
+      if (autotune) await session.#autotune();
     } catch (error) {
       session.close();
       throw error;
@@ -222,6 +225,21 @@ export class Session {
   close(): void {
     this.#worker.terminate();
     this.#fail('the session was closed');
+  }
+
+  /** Gives the worker what was measured on this adapter before, and keeps what it measures. */
+  async #autotune(): Promise<void> {
+    const place = () => `centripetal tuning ${this.device.name} ${this.device.driver}`;
+    // Storage may be forbidden or full: then it is measured again.
+    const quietly = <T>(work: () => T) => {
+      try {
+        return work();
+      } catch {
+        return null;
+      }
+    };
+    this.on('tuning', (table) => void quietly(() => localStorage.setItem(place(), table)));
+    await this.#ask('autotune', quietly(() => localStorage.getItem(place())) ?? '');
   }
 
   #ask<T>(method: string, ...args: unknown[]): Promise<T> {

@@ -219,6 +219,8 @@ export interface SessionEvents {
   error: SessionError;
   /** Training stopped: `asked`, `collapsed` (C-SGD has done its steps) or `error`. */
   paused: { why: 'asked' | 'collapsed' | 'error' };
+  /** Variants of kernels were measured: the table, as text. */
+  tuning: string;
   /** Long work under way. */
   work: { what: string; done: number; of: number };
 }

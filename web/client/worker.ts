@@ -48,6 +48,8 @@ let stepped = 0;
 let validation: number | null = null;
 let kept = 0;
 let looked = 0;
+/** The measured variants of kernels; undefined where none are measured. */
+let tuning: string | undefined;
 let settings: Settings | undefined;
 
 function emit<K extends keyof SessionEvents>(event: K, data: SessionEvents[K]): void {
@@ -113,6 +115,7 @@ async function recover(error: SessionError): Promise<void> {
   losses.push(now);
   if (losses.filter((loss) => now - loss < PATIENCE).length > 2) choice = 'cpu';
   await engine.recover(choice);
+  if (tuning !== undefined) engine.autotune(tuning);
   device = await describe();
   if (choice === 'cpu' && device.kind === 'cpu') device = { ...device, reason: 'the GPU was lost again and again' };
   rest();
@@ -223,6 +226,8 @@ async function begin<T>(result: T, phase?: 'base' | 'centripetal' | 'cut', at = 
   rest();
   kept = performance.now();
   validation = null;
+  const table = engine.tuning();
+  if (tuning !== undefined && table !== tuning && device.kind !== 'cpu') emit('tuning', (tuning = table));
   if (phase) emit('phase', { phase, step: at });
   return result;
 }
@@ -280,6 +285,10 @@ async function stepsSoFar(): Promise<number> {
 
 const methods: Record<string, (...args: never[]) => unknown> = {
   open,
+  autotune: (table: string) => {
+    engine.autotune(table);
+    tuning = engine.tuning();
+  },
   useEmbedded: async () => {
     let done = 0;
     emit('work', { what: 'data', done, of: EMBEDDED.length });

@@ -9,6 +9,7 @@ import { animate } from './motion';
 import { clearNotices, notify, say, sentence } from './notice';
 import { computingLayers, consumerOf } from './scale';
 import { initialState, type Networks, type State, type Store } from './state';
+import { fromQuery } from './url';
 
 const FOLD_MS = 3200;
 /** Filters are read back this often while training, each by one read-back. */
@@ -41,7 +42,7 @@ export class App {
     await this.#doing('Starting', async () => {
       this.#session?.close();
       this.#session = null;
-      const session = await Session.open({ device: this.#state.deviceChoice });
+      const session = await Session.open({ device: this.#state.deviceChoice, autotune: fromQuery(location.search).autotune });
       this.#session = session;
       this.#listen(session);
       this.store.set({ device: session.device, busy: 'Loading images' });

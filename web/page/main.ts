@@ -101,7 +101,7 @@ fold();
 
 store.subscribe((state, changed) => {
   if (changed.has('settings') || changed.has('deviceChoice')) {
-    history.replaceState(null, '', `${location.pathname}${toQuery({ settings: state.settings, device: state.deviceChoice })}${location.hash}`);
+    history.replaceState(null, '', `${location.pathname}${toQuery({ settings: state.settings, device: state.deviceChoice, autotune: shared.autotune })}${location.hash}`);
   }
   showStory(state);
   showButtons(state);

@@ -3,14 +3,15 @@ import { DEFAULTS, fromQuery, keepOfSixteenths, readKeep, toQuery, type Shared }
 
 describe('settings in the address', () => {
   it('say nothing where all is as by default', () => {
-    expect(toQuery({ settings: DEFAULTS, device: 'auto' })).toBe('');
-    expect(fromQuery('')).toEqual({ settings: DEFAULTS, device: 'auto' });
+    expect(toQuery({ settings: DEFAULTS, device: 'auto', autotune: true })).toBe('');
+    expect(fromQuery('')).toEqual({ settings: DEFAULTS, device: 'auto', autotune: true });
   });
 
   it('come back as they went', () => {
     const shared: Shared = {
       settings: { ...DEFAULTS, model: 'resnet20', width: 0.5, batch: 128, seed: 7, lr: 0.012, keep: '5/8', strength: 0.3, collapseSteps: 600, clustering: 'even' },
       device: 'cpu',
+      autotune: false,
     };
     const query = toQuery(shared);
     expect(query).toContain('keep=5/8');
@@ -22,7 +23,7 @@ describe('settings in the address', () => {
     'model=alexnet', 'width=-1', 'width=', 'width=99', 'batch=2.5', 'batch=1e9', 'lr=NaN', 'lr=0', 'keep=9/8', 'keep=0/8', 'keep=five', 'strength=-1',
     'strength=Infinity', 'clustering=none', 'seed=-3', 'collapseSteps=0', 'device=tpu', '__proto__=1', '%00=%00',
   ])('ignore nonsense: %s', (query) => {
-    expect(fromQuery(`?${query}`)).toEqual({ settings: DEFAULTS, device: 'auto' });
+    expect(fromQuery(`?${query}`)).toEqual({ settings: DEFAULTS, device: 'auto', autotune: true });
   });
 });
 

@@ -21,6 +21,8 @@ export const MODELS = ['lenet', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 
 export interface Shared {
   settings: Settings;
   device: DeviceChoice;
+  /** `autotune=off` takes the default variants of kernels instead of measuring. */
+  autotune: boolean;
 }
 
 type Key = keyof Settings;
@@ -66,12 +68,13 @@ export function keepOfSixteenths(sixteenths: number): string {
 }
 
 /** The query for these settings; only what differs from the defaults, so that most addresses stay short. */
-export function toQuery({ settings, device }: Shared): string {
+export function toQuery({ settings, device, autotune }: Shared): string {
   const parameters = new URLSearchParams();
   for (const key of Object.keys(DEFAULTS) as Key[]) {
     if (settings[key] !== DEFAULTS[key]) parameters.set(key, String(settings[key]));
   }
   if (device !== 'auto') parameters.set('device', device);
+  if (!autotune) parameters.set('autotune', 'off');
   const text = parameters.toString().replaceAll('%2F', '/');
   return text ? `?${text}` : '';
 }
@@ -89,5 +92,6 @@ export function fromQuery(query: string): Shared {
   return {
     settings: settings as unknown as Settings,
     device: device === 'gpu' || device === 'cpu' ? device : 'auto',
+    autotune: parameters.get('autotune') !== 'off',
   };
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
-use centripetal::device::{Device, DeviceKind};
+use centripetal::device::{Device, DeviceKind, Tuning};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig};
+use centripetal::plan::{Mode, Plan};
 use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
@@ -33,6 +34,9 @@ const TEST_BATCH: usize = 100;
 
 /// Test images of a validation during training.
 const VALIDATION: usize = 256;
+
+/// Images of a measurement of kernels: enough to tell them apart, and soon done on a software adapter.
+const TUNING_BATCH: usize = 8;
 
 /// Which network trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +126,7 @@ pub struct Session {
     device: Arc<Device>,
     data: Option<Data>,
     run: Option<Run>,
+    autotune: bool,
 }
 
 /// A future behind a pointer. The code of one that several methods wait for would be in the module once for each of them.
@@ -149,7 +154,7 @@ impl Session {
     /// Opens `auto`, `gpu` or `cpu`.
     pub async fn open(choice: String) -> Outcome<Session> {
         let device = Arc::new(device::open(&choice).await?);
-        Ok(Session { device, data: None, run: None })
+        Ok(Session { device, data: None, run: None, autotune: false })
     }
 
     /// The device as the interface `DeviceInfo`.
@@ -167,6 +172,21 @@ impl Session {
             "reason": info.reason.as_str(),
             "limits": self.device.limits().iter().map(|&(name, limit)| (name.to_owned(), Value::from(limit))).collect::<serde_json::Map<_, _>>(),
         })
+    }
+
+    /// From now on a network that begins has its kernels' variants measured on this device, but for those in `table`: what
+    /// [`Session::tuning`] gave on the same adapter before.
+    pub fn autotune(&mut self, table: String) {
+        self.autotune = true;
+        if let Ok(table) = Tuning::from_json(&table) {
+            // The error says that it was measured elsewhere: then it is measured anew.
+            let _ = self.device.set_tuning(table);
+        }
+    }
+
+    /// The variants measured so far, as text.
+    pub fn tuning(&self) -> String {
+        self.device.tuning().to_json()
     }
 
     /// Takes files that a visitor picked: `bytes` are `Uint8Array`s in the order of `names`.
@@ -677,6 +697,12 @@ impl Session {
             centripetal,
             sparsity: None,
         };
+        if self.autotune {
+            for mode in [Mode::Train, Mode::Evaluate] {
+                Plan::tune(&self.device, &model.graph, TUNING_BATCH.min(settings.batch), mode, &clock)
+                    .await?;
+            }
+        }
         let mut trainer = Trainer::new(Arc::clone(&self.device), model, config)?;
         // A first evaluation compiles what evaluates, and shows at once what the device cannot do.
         trainer.evaluate(&data.validation_loader()?).await?;

@@ -84,6 +84,34 @@ test('trains on WebGPU, and a step comes within three seconds', async ({ client 
   console.log(`first step after ${Math.round(result.first)} ms, ${Math.round(end.imagesPerSecond)} images/s`);
 });
 
+test('measures the variants of kernels once, keeps them, and leaves it if told', async ({ client }) => {
+  const result = await client.evaluate(async (dataUrl) => {
+    const { Session, DEFAULTS } = window.centripetal;
+    const kept = () => Object.entries(localStorage).filter(([name]) => name.startsWith('centripetal tuning'));
+    const measured = async (autotune: boolean) => {
+      const session = await Session.open({ device: 'gpu', dataUrl, autotune });
+      let tables = 0;
+      session.on('tuning', () => void tables++);
+      await session.useEmbedded();
+      await session.reset({ ...DEFAULTS, batch: 16 });
+      const { loss } = await session.step(1);
+      session.close();
+      return { tables, loss, kept: kept() };
+    };
+    return [await measured(false), await measured(true), await measured(true)] as const;
+  }, DATA);
+  const [off, first, second] = result;
+  expect([off.tables, off.kept.length]).toEqual([0, 0]);
+  expect([first.tables, first.kept.length]).toEqual([1, 1]);
+  // Forward pass, gradients and evaluation of two convolutions.
+  const { choices } = JSON.parse(first.kept[0]![1]) as { choices: Record<string, string> };
+  expect(Object.keys(choices).filter((shape) => shape.startsWith('conv2d_forward c=8')).length).toBe(1);
+  expect(second.tables).toBe(0);
+  expect(second.kept).toEqual(first.kept);
+  expect(second.loss).toBe(first.loss);
+  expect(Math.abs(first.loss - off.loss)).toBeLessThan(1e-4);
+});
+
 test('trains on the CPU where there is no WebGPU', async ({ folder }) => {
   const { executablePath } = test.info().project.use.launchOptions!;
   const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];

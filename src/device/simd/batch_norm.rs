@@ -438,11 +438,22 @@ impl WithSimd for Gated<'_> {
             for (((x, y), dy), dz) in blocks {
                 let mut totals = [zero; SUMS];
                 let mut products = [zero; SUMS];
-                for (i, (((&x, &y), &dy), dz)) in x.iter().zip(y).zip(dy).zip(dz).enumerate() {
-                    *dz = simd.select_f32s(simd.less_than_f32s(zero, y), dy, zero);
-                    totals[i % SUMS] = simd.add_f32s(totals[i % SUMS], *dz);
-                    products[i % SUMS] =
-                        simd.mul_add_e_f32s(*dz, simd.sub_f32s(x, center), products[i % SUMS]);
+                let ([x, y, dy], [x_rest, y_rest, dy_rest]) = {
+                    let [x, y, dy] = [x, y, dy].map(|all| all.as_chunks::<SUMS>());
+                    ([x.0, y.0, dy.0], [x.1, y.1, dy.1])
+                };
+                let (dz, dz_rest) = dz.as_chunks_mut::<SUMS>();
+                for ((dz, x), (y, dy)) in dz.iter_mut().zip(x).zip(y.iter().zip(dy)) {
+                    for i in 0..SUMS {
+                        dz[i] = simd.select_f32s(simd.less_than_f32s(zero, y[i]), dy[i], zero);
+                        totals[i] = simd.add_f32s(totals[i], dz[i]);
+                        products[i] = simd.mul_add_e_f32s(dz[i], simd.sub_f32s(x[i], center), products[i]);
+                    }
+                }
+                for ((dz, x), (y, dy)) in dz_rest.iter_mut().zip(x_rest).zip(y_rest.iter().zip(dy_rest)) {
+                    *dz = simd.select_f32s(simd.less_than_f32s(zero, *y), *dy, zero);
+                    totals[0] = simd.add_f32s(totals[0], *dz);
+                    products[0] = simd.mul_add_e_f32s(*dz, simd.sub_f32s(*x, center), products[0]);
                 }
                 total += f64::from(join(simd, totals));
                 product += f64::from(join(simd, products));
