@@ -35,6 +35,7 @@ for (let round = 0; round < Number(rounds); round++) {
     seen[subject] ??= { ...result, times: [] };
     seen[subject].times.push(...result.times);
     seen[subject].loss = result.loss;
+    console.error(`round ${round + 1}: ${result.name} ${median(result.times).toFixed(1)} ms`);
   }
 }
 await browser.close();

@@ -13,7 +13,7 @@
 //!   two vectors of pixels are loaded, six weights are broadcast, and 12 multiply-adds follow.
 //!   Forward pass, input gradient and matrix product all are this loop.
 //! - `correlate`: the sums of 4 filters x 3 taps are held in 12 registers, and the loop runs over the pixels.
-//!   The weight gradient is this loop.
+//!   The weight gradient is this loop, but where `conv_weight_wide.rs` has a better one for AVX-512.
 //!
 //! What makes one loop serve every stride, padding, dilation and size is a *table of taps*. The image is
 //! first copied into scratch with its zero border (`geometry.rs`), so that tap (c, r, s) of the output
