@@ -75,19 +75,23 @@ pub(super) fn half_to_f32(half: u16) -> f32 {
 /// # Errors
 /// [`ErrorKind::Format`] when the library refuses them.
 pub fn write(tensors: &Tensors, metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
+    serialize(tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), metadata)
+}
+
+/// As [`write`], of tensors that are not all in one place: no number is copied but into the file.
+pub(super) fn serialize<'t>(
+    tensors: impl Iterator<Item = (String, &'t TensorData)>,
+    metadata: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
     let fail = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Format, "writing a safetensors file").found(error.to_string())
     };
     // The format is little-endian, as is every platform that wgpu runs on.
-    let view = |(name, tensor): (&String, &TensorData)| {
-        let bytes: Vec<u8> = tensor.data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        (name.clone(), tensor.dims.clone(), bytes)
-    };
-    let owned: Vec<_> = tensors.iter().map(view).collect();
-    let mut views = Vec::with_capacity(owned.len());
-    for (name, dims, bytes) in &owned {
-        let view = TensorView::new(Dtype::F32, dims.clone(), bytes).map_err(|error| fail(&error))?;
-        views.push((name.as_str(), view));
+    let mut views = Vec::new();
+    for (name, tensor) in tensors {
+        let bytes = bytemuck::cast_slice(&tensor.data);
+        let view = TensorView::new(Dtype::F32, tensor.dims.clone(), bytes).map_err(|error| fail(&error))?;
+        views.push((name, view));
     }
     let metadata = metadata.map(|(key, value)| std::iter::once((key.to_owned(), value)).collect());
     safetensors::serialize(views, metadata).map_err(|error| fail(&error))
