@@ -731,6 +731,57 @@ fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
     }
 }
 
+/// A picture of `side` pixels whose colours follow from `number`.
+fn picture(path: &Path, side: u32, number: u8) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    let colour = |x: u32, y: u32| {
+        image::Rgb([number.wrapping_mul(40), (x * 3 + u32::from(number)) as u8, (y * x / 32) as u8])
+    };
+    image::RgbImage::from_fn(side, side + 20, |x, y| colour(x, y)).save(path).expect("an image");
+}
+
+#[test]
+fn folders_of_photographs_are_cut_at_random_and_a_broken_one_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for number in 0..8 {
+        let class = if number % 2 == 0 { "cat" } else { "dog" };
+        let format = if number < 4 { "png" } else { "jpg" };
+        picture(
+            &dir.path().join(format!("photos/train/{class}/{number}.{format}")),
+            140 + 9 * u32::from(number),
+            number,
+        );
+        picture(&dir.path().join(format!("photos/val/{class}/{number}.png")), 150, number);
+    }
+    let words =
+        ["train", "lenet", "--width", "0.25", "--data", "folder@128:photos", "--epochs", "2", "--batch", "4"];
+    let options = ["--device", "cpu", "--lr", "0.01"];
+    for out in ["one", "two"] {
+        ok(&dir, &[&words[..], &options, &["--out", out]].concat());
+    }
+    assert!(read(&dir, "one/base.safetensors") == read(&dir, "two/base.safetensors"), "the same bits twice");
+    assert_eq!(report(&dir, "one")["augment"]["smallest_crop"], 8);
+    let lines = String::from_utf8(read(&dir, "one/metrics.jsonl")).expect("text");
+    let waiting: Vec<f64> = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON")["waiting"].as_f64())
+        .collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|part| (0.0..=1.0).contains(part)), "{waiting:?}");
+    // Another way to vary them is another run.
+    let again = [&words[..], &options, &["--out", "one", "--augment", "flip", "--resume"]].concat();
+    fails(&dir, &again, &["--augment"]);
+    fails(
+        &dir,
+        &["train", "lenet", "--data", "embedded", "--augment", "resized-crop", "--out", "no"],
+        &["--augment resized-crop", "folder@224:DIR"],
+    );
+    let bad = dir.path().join("photos/train/dog/3.png");
+    let whole = fs::read(&bad).expect("reads");
+    fs::write(&bad, &whole[..whole.len() - 900]).expect("writes");
+    let broken = [&words[..], &options, &["--out", "three"]].concat();
+    fails(&dir, &broken, &["reading the image", "dog/3.png", "Repair or remove it"]);
+}
+
 #[test]
 fn other_methods_delete_and_train_on() {
     let dir = TempDir::new().expect("a folder");

@@ -5,9 +5,10 @@ use centripetal::graph::{Coupling, Graph, Group};
 use centripetal::plan::{Layout, Mode, Plan};
 use serde_json::{Value, json};
 
-use super::{Named, Scene, build, named};
+use super::{MOST_TESTED_ON_CPU, Named, Scene, build, named};
 use crate::args::InfoArgs;
 use crate::progress::{bytes, grouped, scaled, table};
+use crate::run::Needed;
 
 pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     let (graph, origin) = match named(&args.model)? {
@@ -80,16 +81,19 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     scene.console.result(&text, &document)
 }
 
-/// Memory on a GPU for batches of `batch` images.
+/// Memory for batches of `batch` images.
 fn memory(graph: &Graph, batch: usize) -> Result<Value> {
     let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
     let training = Plan::memory_of(graph, batch, Mode::Train)?;
     let evaluation = Plan::memory_of(graph, batch, Mode::Evaluate)?;
+    let needed = Needed::of(graph, batch, batch.min(MOST_TESTED_ON_CPU))?;
     Ok(json!({
         "batch": batch,
         "parameters_gradients_momentum": arenas,
-        "training": training.activations + arenas,
-        "training_without_sharing": training.unshared + arenas,
+        "training": needed.device,
+        "training_without_sharing": needed.device - training.activations + training.unshared,
+        "beside_the_device": needed.host,
+        "training_on_cpu": needed.device + needed.host,
         "evaluation": evaluation.activations + arenas / 3,
     }))
 }
@@ -97,10 +101,13 @@ fn memory(graph: &Graph, batch: usize) -> Result<Value> {
 fn told_memory(memory: &Value) -> String {
     let size = |name: &str| bytes(memory[name].as_u64().unwrap_or(0));
     format!(
-        "memory for batches of {}: training {} ({} if activations shared none), evaluation {}\n",
+        "memory for batches of {}: training {} on the device ({} if activations shared none) and {} beside it, {} on the CPU; \
+         evaluation {}\n",
         memory["batch"],
         size("training"),
         size("training_without_sharing"),
+        size("beside_the_device"),
+        size("training_on_cpu"),
         size("evaluation")
     )
 }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
-    spare_input, test_batch,
+    spare_input, test_batch_beside,
 };
 use super::{baseline, steps};
 use crate::args::{Keep, Method, PruneArgs, Strength};
@@ -78,9 +78,11 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let seed = args.run.seed;
     let name = args.file.display().to_string();
     let base_bytes = files::read(&args.file)?;
-    let base = Checkpoint::from_bytes(&name, &base_bytes)?;
-    let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
-    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let mut base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    // Its momentum is of no use here, and is as large as the network.
+    base.training = None;
+    let splits = scene.open_data(&args.data, args.recipe.augment, seed, Some((&name, &base)))?;
+    let augment = args.recipe.augment.augment(splits.train.as_ref())?;
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch())?;
 
@@ -164,8 +166,12 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }
         remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
     }
+    drop(base_bytes);
 
-    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    let test = Loader::evaluation(
+        Arc::clone(&splits.test),
+        test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
+    )?;
     scene.tune(&device, &base.model.graph, config.batch, Mode::Train)?;
     let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
     let groups = groups(&base.model, &coupling, &clusters);

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centripetal::data::{Dataset, InMemory, Normalization};
+use centripetal::rng::Rng;
 use centripetal::{Error, ErrorKind, Result};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use rayon::prelude::*;
 
 use super::{Splits, holds};
+use crate::args::Variation;
 
 /// Images are decoded once, when the folder is opened, if those of both splits need at most this many bytes
 /// (1 GiB); otherwise each time they are asked for.
@@ -21,16 +23,25 @@ const MEASURED: usize = 1000;
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Opens `dir`. Images become `side` x `side`, or the size of the first training image, whatever their own
-/// proportions; one channel if all of them are grey, else three.
+/// The part of an image's sides that is kept of it, cut out of its middle, where images are made smaller: 224 of 256, as is
+/// usual for photographs.
+const MIDDLE: (u32, u32) = (7, 8);
+
+/// Tries for a random part that lies within the image.
+const TRIES: usize = 10;
+
+/// Opens `dir`. Images become `side` x `side`, or the size of the first training image; one channel if all of them are grey,
+/// else three. Up to 127 pixels they are resized whole, whatever their own proportions; from
+/// [`Variation::CROPPED_FROM`] pixels on, their middle is. Training images that `variation` cuts at random stay in their
+/// files.
 ///
 /// Every file's header is read here, so that a file that is no image is found before training. A file that
-/// breaks off after a sound header is found here too if the images fit in `budget` bytes.
+/// breaks off after a sound header is found here too if the images are kept in memory, which may take `budget` bytes.
 ///
 /// # Errors
 /// No `train` or no `val` or `test` folder, no classes, a class without images, a test class that is no training
 /// class, and an unreadable image, by its path.
-pub(super) fn open(dir: &Path, side: Option<usize>, budget: u64) -> Result<Splits> {
+pub(super) fn open(dir: &Path, side: Option<usize>, variation: Variation, budget: u64) -> Result<Splits> {
     let missing = |expected: &str| {
         Error::new(ErrorKind::Io, format!("opening the image folder {}", dir.display()))
             .expected(expected)
@@ -59,33 +70,47 @@ pub(super) fn open(dir: &Path, side: Option<usize>, budget: u64) -> Result<Split
     let (width, height) = side.map_or(headers[0].size, |side| (side as u32, side as u32));
     let channels = if headers.iter().all(|header| header.grey) { 1 } else { 3 };
     let resized = headers.iter().filter(|header| header.size != (width, height)).count();
+    let shape = [channels, height as usize, width as usize];
     if resized > 0 {
+        let whole = if is_middle(shape) { "cut to their middle and resized" } else { "resized" };
         notes.push(format!(
-            "{resized} of {} images are resized to {width} x {height}; folder@SIDE:DIR sets another size",
+            "{resized} of {} images are {whole} to {width} x {height}; folder@SIDE:DIR sets another size",
             headers.len()
         ));
     }
-
-    let shape = [channels, height as usize, width as usize];
     let name = dir.display().to_string();
     let mut on_demand =
         OnDemand { name, shape, classes, listing: train, normalization: unmeasured(channels) };
     on_demand.normalization = Normalization::measure(&on_demand, MEASURED)?;
     let test = OnDemand { listing: test, ..on_demand.clone() };
-    let needed = shape.iter().fold(headers.len() as u64, |bytes, &side| bytes.saturating_mul(side as u64));
-    if needed <= budget {
-        return Ok(Splits {
-            train: Arc::new(on_demand.decode_all()?),
-            test: Arc::new(test.decode_all()?),
-            notes,
-        });
+    let bytes =
+        |images: usize| shape.iter().fold(images as u64, |bytes, &side| bytes.saturating_mul(side as u64));
+    let cuts = variation.crops(shape);
+    // Cut at random, training images take no memory: they are decoded for every batch.
+    let needed = bytes(if cuts { test.len() } else { headers.len() });
+    let fits = needed <= budget;
+    if cuts {
+        notes.push(
+            "Training images are decoded as they are needed: a random part of each, resized".to_owned(),
+        );
     }
-    notes.push(format!(
-        "The images need {} MiB, more than the {} MiB that are kept in memory: they are decoded again each epoch",
-        needed >> 20,
-        budget >> 20
-    ));
-    Ok(Splits { train: Arc::new(on_demand), test: Arc::new(test), notes })
+    if !fits {
+        notes.push(format!(
+            "The {}images need {} MiB, more than the {} MiB that are kept in memory: they are decoded again each epoch",
+            if cuts { "test " } else { "" },
+            needed >> 20,
+            budget >> 20
+        ));
+    }
+    let held = |split: OnDemand, held: bool| -> Result<Arc<dyn Dataset>> {
+        Ok(if held { Arc::new(split.decode_all()?) } else { Arc::new(split) })
+    };
+    Ok(Splits { train: held(on_demand, fits && !cuts)?, test: held(test, fits)?, notes })
+}
+
+/// Whether images of `shape` are the middle of larger ones.
+fn is_middle([_, height, width]: [usize; 3]) -> bool {
+    height.min(width) >= Variation::CROPPED_FROM
 }
 
 /// Stands in until the images have been measured.
@@ -217,6 +242,12 @@ struct OnDemand {
 }
 
 impl OnDemand {
+    fn decode(&self, index: usize) -> Result<DynamicImage> {
+        let path = &self.listing.files[index];
+        let decoded = reader(path)?.decode().map_err(|error| unreadable(path, &error));
+        decoded.map_err(|error| error.next("Repair or remove it"))
+    }
+
     fn decode_all(self) -> Result<InMemory> {
         let size: usize = self.shape.iter().product();
         let mut images = vec![0; self.len() * size];
@@ -251,10 +282,27 @@ impl Dataset for OnDemand {
     }
 
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
-        let path = &self.listing.files[index];
-        let image = reader(path)?.decode().map_err(|error| unreadable(path, &error))?;
-        write_planes(image, self.shape, out);
+        let image = self.decode(index)?;
+        let [_, height, width] = self.shape;
+        let is_whole =
+            !is_middle(self.shape) || (image.height(), image.width()) == (height as u32, width as u32);
+        let part = if is_whole { Part::whole(&image) } else { Part::middle(&image, self.shape) };
+        write_planes(image, part, self.shape, out);
         Ok(())
+    }
+
+    fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+        if smallest_crop == 0 {
+            return self.image(index, out);
+        }
+        let image = self.decode(index)?;
+        let part = Part::random(&image, self.shape, smallest_crop, rng);
+        write_planes(image, part, self.shape, out);
+        Ok(())
+    }
+
+    fn decodes(&self) -> bool {
+        true
     }
 
     fn normalization(&self) -> &Normalization {
@@ -262,11 +310,74 @@ impl Dataset for OnDemand {
     }
 }
 
-/// Writes `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
+/// A part of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+}
+
+impl Part {
+    fn whole(image: &DynamicImage) -> Part {
+        Part { left: 0, top: 0, width: image.width(), height: image.height() }
+    }
+
+    /// The largest part of the proportions of `shape` `[C, H, W]`, in the middle, of sides in 64-bit numbers: those of a
+    /// picture and of a shape both fit 32.
+    fn of_proportions(image: &DynamicImage, [_, height, width]: [usize; 3], (kept, of): (u32, u32)) -> Part {
+        let (whole_width, whole_height) = (u64::from(image.width()), u64::from(image.height()));
+        let (height, width) = (height as u64, width as u64);
+        let wide = (whole_height * width).div_ceil(height).min(whole_width);
+        let high = (whole_width * height).div_ceil(width).min(whole_height);
+        let side = |side: u64| (side * u64::from(kept) / u64::from(of)).max(1);
+        let (wide, high) = (side(wide), side(high));
+        Part {
+            left: ((whole_width - wide) / 2) as u32,
+            top: ((whole_height - high) / 2) as u32,
+            width: wide as u32,
+            height: high as u32,
+        }
+    }
+
+    fn middle(image: &DynamicImage, shape: [usize; 3]) -> Part {
+        Part::of_proportions(image, shape, MIDDLE)
+    }
+
+    /// At least `smallest` percent of the area, of proportions between 3:4 and 4:3 of those of `shape`: torchvision's
+    /// `RandomResizedCrop`.
+    fn random(image: &DynamicImage, shape: [usize; 3], smallest: u8, rng: &mut Rng) -> Part {
+        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+        let least = f64::from(smallest) / 100.0;
+        let [_, rows, columns] = shape;
+        for _ in 0..TRIES {
+            let area = width * height * (least + (1.0 - least) * f64::from(rng.uniform()));
+            // Even in the logarithm, so that high parts are as likely as wide ones.
+            let ratio =
+                (4f64 / 3.0).powf(2.0 * f64::from(rng.uniform()) - 1.0) * columns as f64 / rows as f64;
+            let (wide, high) = ((area * ratio).sqrt().round(), (area / ratio).sqrt().round());
+            if (1.0..=width).contains(&wide) && (1.0..=height).contains(&high) {
+                let (wide, high) = (wide as u32, high as u32);
+                let place = |rng: &mut Rng, rest: u32| rng.below(rest as usize + 1) as u32;
+                let left = place(rng, image.width() - wide);
+                return Part { left, top: place(rng, image.height() - high), width: wide, height: high };
+            }
+        }
+        Part::of_proportions(image, shape, (1, 1))
+    }
+}
+
+/// Writes `part` of `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
 /// where it shrinks, so that nothing aliases) if it has another size.
-fn write_planes(image: DynamicImage, shape: [usize; 3], out: &mut [u8]) {
+fn write_planes(image: DynamicImage, part: Part, shape: [usize; 3], out: &mut [u8]) {
     let [channels, height, width] = shape;
     let (height, width) = (height as u32, width as u32);
+    let image = if part == Part::whole(&image) {
+        image
+    } else {
+        image.crop_imm(part.left, part.top, part.width, part.height)
+    };
     let image = match (image.width(), image.height()) == (width, height) {
         true => image,
         false => image.resize_exact(width, height, FilterType::Triangle),
@@ -312,7 +423,7 @@ mod tests {
     }
 
     fn error(dir: &TempDir) -> String {
-        open(dir.path(), None, BUDGET).err().expect("an error").to_string()
+        open(dir.path(), None, Variation::Auto, BUDGET).err().expect("an error").to_string()
     }
 
     fn pixels(data: &dyn Dataset, index: usize) -> Vec<u8> {
@@ -324,7 +435,7 @@ mod tests {
     #[test]
     fn classes_are_sorted_and_the_first_image_fixes_the_size() {
         let dir = sample();
-        let splits = open(dir.path(), None, BUDGET).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.classes(), ["cat", "dog"]);
         assert_eq!((splits.train.shape(), splits.train.len(), splits.test.len()), ([3, 3, 4], 3, 1));
         assert_eq!((0..3).map(|i| splits.train.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
@@ -342,14 +453,99 @@ mod tests {
     #[test]
     fn memory_and_on_demand_give_the_same_images() {
         let dir = sample();
-        let (memory, demand) =
-            (open(dir.path(), None, BUDGET).unwrap(), open(dir.path(), None, 143).unwrap());
+        let (memory, demand) = (
+            open(dir.path(), None, Variation::Auto, BUDGET).unwrap(),
+            open(dir.path(), None, Variation::Auto, 143).unwrap(),
+        );
         assert!(demand.notes.last().unwrap().contains("decoded again each epoch"));
         assert_eq!(memory.notes.len() + 1, demand.notes.len());
         for i in 0..3 {
             assert_eq!(pixels(&*memory.train, i), pixels(&*demand.train, i));
         }
-        assert_eq!(open(dir.path(), None, 144).unwrap().notes, memory.notes);
+        assert_eq!(open(dir.path(), None, Variation::Auto, 144).unwrap().notes, memory.notes);
+    }
+
+    /// A picture whose red grows to the right and whose green grows downwards.
+    fn ramp(path: PathBuf, width: u32, height: u32) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let level = |at: u32, side: u32| (at * 255 / (side - 1)) as u8;
+        RgbImage::from_fn(width, height, |x, y| Rgb([level(x, width), level(y, height), 7]))
+            .save(path)
+            .unwrap();
+    }
+
+    #[test]
+    fn large_images_are_tested_on_their_middle_and_trained_on_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        ramp(dir.path().join("train/a/1.png"), 320, 160);
+        ramp(dir.path().join("train/a/2.png"), 128, 128);
+        ramp(dir.path().join("val/a/1.png"), 320, 160);
+        let splits = open(dir.path(), Some(128), Variation::Auto, BUDGET).unwrap();
+        assert!(splits.train.decodes() && !splits.test.decodes());
+        assert!(splits.notes.iter().any(|note| note.contains("cut to their middle")), "{:?}", splits.notes);
+        // 140 x 140 in the middle of 320 x 160: red from 90 to 229 of 319, green from 10 to 149 of 159.
+        let middle = pixels(&*splits.test, 0);
+        let corner = |plane: usize, at: usize| i32::from(middle[plane * 128 * 128 + at]);
+        let expected = [(0, 0, 72), (0, 127, 183), (1, 0, 16), (1, 127 * 128, 239), (2, 5, 7)];
+        for (plane, at, level) in expected {
+            assert!((corner(plane, at) - level).abs() <= 2, "{plane} {at}: {}", corner(plane, at));
+        }
+        assert_eq!(middle, pixels(&*splits.train, 0));
+        // One that has the size already is taken whole.
+        assert_eq!(pixels(&*splits.train, 1)[..2], [0, 2]);
+
+        let varied = |seed: u64, index: usize| {
+            let mut out = vec![0; 3 * 128 * 128];
+            splits.train.varied(index, 8, &mut Rng::new(seed), &mut out).unwrap();
+            out
+        };
+        assert_eq!(varied(1, 0), varied(1, 0));
+        assert_ne!(varied(1, 0), varied(2, 0));
+        let whole = open(dir.path(), Some(128), Variation::Flip, BUDGET).unwrap();
+        assert!(!whole.train.decodes());
+        assert_eq!(pixels(&*whole.train, 0), middle);
+    }
+
+    #[test]
+    fn random_parts_lie_within_the_image_and_have_their_sizes() {
+        let image = DynamicImage::new_rgb8(500, 375);
+        let (mut areas, mut edges) = (Vec::new(), [false; 2]);
+        for seed in 0..2000 {
+            let part = Part::random(&image, [3, 224, 224], 8, &mut Rng::new(seed));
+            assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
+            let ratio = f64::from(part.width) / f64::from(part.height);
+            assert!((0.74..1.36).contains(&ratio), "{part:?}");
+            areas.push(f64::from(part.width * part.height) / (500.0 * 375.0));
+            edges = [edges[0] | (part.left == 0), edges[1] | (part.top + part.height == 375)];
+        }
+        let (least, most) =
+            areas.iter().fold((1f64, 0f64), |(least, most), &area| (least.min(area), most.max(area)));
+        assert!(
+            (0.075..0.1).contains(&least) && most > 0.9 && edges == [true; 2],
+            "{least} {most} {edges:?}"
+        );
+        // A strip has no such part: its middle is taken.
+        let strip = DynamicImage::new_rgb8(1000, 10);
+        let part = Part::random(&strip, [3, 224, 224], 100, &mut Rng::new(1));
+        assert_eq!(part, Part { left: 495, top: 0, width: 10, height: 10 });
+        let dot = Part::random(&DynamicImage::new_rgb8(1, 1), [3, 224, 224], 8, &mut Rng::new(1));
+        assert_eq!(dot, Part { left: 0, top: 0, width: 1, height: 1 });
+    }
+
+    #[test]
+    fn an_image_that_breaks_off_is_named_when_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        ramp(dir.path().join("train/a/1.png"), 160, 160);
+        ramp(dir.path().join("train/a/2.png"), 160, 160);
+        ramp(dir.path().join("val/a/1.png"), 160, 160);
+        let bad = dir.path().join("train/a/2.png");
+        let splits = open(dir.path(), Some(128), Variation::ResizedCrop, BUDGET).unwrap();
+        let whole = fs::read(&bad).unwrap();
+        fs::write(&bad, &whole[..whole.len() / 2]).unwrap();
+        let failure = splits.train.varied(1, 8, &mut Rng::new(1), &mut vec![0; 3 * 128 * 128]).unwrap_err();
+        let text = failure.to_string();
+        assert!(text.starts_with(&format!("reading the image {}: ", bad.display())), "{text}");
+        assert!(text.ends_with("Repair or remove it"), "{text}");
     }
 
     #[test]
@@ -357,12 +553,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         grey(dir.path().join("train/a/1.png"), 9, 5, 200);
         grey(dir.path().join("test/a/1.jpg"), 3, 3, 100);
-        let splits = open(dir.path(), Some(6), BUDGET).unwrap();
+        let splits = open(dir.path(), Some(6), Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.shape(), [1, 6, 6]);
         assert_eq!(pixels(&*splits.train, 0), [200; 36]);
         assert!(pixels(&*splits.test, 0).iter().all(|value| value.abs_diff(100) <= 2));
         let spec = format!("folder@6:{}", dir.path().display());
-        assert_eq!(crate::data::open(&spec, 0).unwrap().train.shape(), [1, 6, 6]);
+        assert_eq!(crate::data::open(&spec, Variation::Auto, 0).unwrap().train.shape(), [1, 6, 6]);
     }
 
     #[test]
@@ -411,7 +607,7 @@ mod tests {
         let dir = sample();
         fs::write(dir.path().join("train/cat/notes.txt"), "").unwrap();
         fs::write(dir.path().join("train/cat/.hidden.png"), "").unwrap();
-        let splits = open(dir.path(), None, BUDGET).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert!(splits.notes[0].starts_with("1 files in "), "{:?}", splits.notes);
     }
 }

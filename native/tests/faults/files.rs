@@ -30,7 +30,7 @@ type Reader = fn(&[u8]) -> Result<()>;
 fn kinds() -> Vec<(&'static str, Vec<u8>, Reader)> {
     let graph = models::build("lenet", &ModelConfig::new(Shape::new(1, 12, 12), 4)).expect("builds");
     let model = Model::random(graph, 1);
-    let weights = state_dict::write(&model.tensors, None);
+    let weights = state_dict::write(&model.tensors, None).expect("plain tensors");
     let provenance = Provenance {
         stage: Stage::Base,
         seed: 1,
