@@ -1,11 +1,12 @@
 //! Speed of whole networks and of each kernel in them, against what the machine can do and against a peer.
 //!
 //! `cargo bench --bench step [-- OPTIONS] [WORK ...]`, where WORK is any of `lenet`, `resnet20`, `resnet56` (a
-//! training step), `inference` (ResNet-20), `csgd` (its step against that of SGD, ResNet-56) and `slim` (inference
-//! of ResNet-56 wide against one of 5/8 of its filters); all of them if none is named.
+//! training step), `inference` (ResNet-20), `csgd` (its step against that of SGD, ResNet-56), `slim` (inference of
+//! ResNet-56 wide against one of 5/8 of its filters) and `memory` (by how much a ResNet-56 step of 64 images makes
+//! the process grow; Linux); all of them if none is named.
 //!
 //! - `--against WORK=COMMAND` runs COMMAND between our own runs of WORK. It is any program whose last line is JSON
-//!   with `med_ms`, the median time of a step.
+//!   with `med_ms`, the median time of a step, and for `memory` with `growth_mb`. `benches/peers/pytorch.py` is one.
 //! - `--rounds N`: interleaved rounds, 5 if not said. Every figure is a median over rounds.
 //! - `--threads N`: threads of the CPU device, all cores if not said.
 //! - `--device CHOICE`: `cpu` (if not said), `gpu` or `gpu:N`.
@@ -219,15 +220,40 @@ fn profile(device: &Device, subject: &Subject, ceilings: &Ceilings) -> Value {
     Value::Array(all)
 }
 
-/// The `med_ms` in the last line that `command` prints.
-fn ask(command: &str) -> f64 {
+/// Megabytes of this process: resident now, and at most so far. Zero where the system does not say.
+fn resident() -> [f64; 2] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ["VmRSS:", "VmHWM:"].map(|key| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) * 1.024e-3
+    })
+}
+
+/// By how much a step of ResNet-56 with 64 images makes the process grow. Must come first: memory once taken stays.
+fn memory(device: &Arc<Device>, commands: &[&str]) -> Value {
+    let [idle, _] = resident();
+    let mut subject = training(device, "resnet56", CIFAR, 64, false);
+    (0..3).for_each(|_| (subject.run)());
+    let growth = resident()[1] - idle;
+    println!("memory: ResNet-56 step of 64 images: {growth:.0} MB over {idle:.0} MB");
+    let mut against = Vec::new();
+    for command in commands {
+        let theirs = ask(command, "growth_mb");
+        println!("memory: {theirs:.0} MB, ours is {:.3} of it: {command}", growth / theirs);
+        against.push(json!({ "command": command, "growth_mb": theirs }));
+    }
+    json!({ "work": "memory", "growth_mb": growth, "against": against })
+}
+
+/// The number `key` in the last line that `command` prints.
+fn ask(command: &str, key: &str) -> f64 {
     let output = std::process::Command::new("sh").arg("-c").arg(command).output().expect("sh runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let answer = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
-    match answer.as_ref().and_then(|answer| answer["med_ms"].as_f64()) {
+    match answer.as_ref().and_then(|answer| answer[key].as_f64()) {
         Some(ms) => ms,
         None => panic!(
-            "{command}: no JSON with med_ms in its last line\n{}",
+            "{command}: no JSON with {key} in its last line\n{}",
             String::from_utf8_lossy(&output.stderr)
         ),
     }
@@ -269,6 +295,15 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global().expect("threads");
     let choice: DeviceChoice = options.device.parse().expect("--device cpu, gpu or gpu:N");
     let device = Arc::new(block_on(Device::open(choice)).expect("a device"));
+    let wanted = |work: &str| options.works.is_empty() || options.works.iter().any(|wanted| wanted == work);
+    let against = |work: &str| -> Vec<&str> {
+        let of_work = options.against.iter().filter(|(name, _)| name == work);
+        of_work.map(|(_, command)| command.as_str()).collect()
+    };
+    let mut report = Vec::new();
+    if wanted("memory") {
+        report.push(memory(&device, &against("memory")));
+    }
     let ceilings = ceilings();
     println!(
         "{} ({}), {} threads; measured: matrix product {:.0} GFLOP/s, elementwise {:.0} GB/s (CPU, all threads)\n",
@@ -278,10 +313,9 @@ fn main() {
         ceilings.gflops,
         ceilings.gbytes
     );
-    let mut report = Vec::new();
     let gray = Shape::new(1, 28, 28);
     for work in ["lenet", "resnet20", "resnet56", "inference", "csgd", "slim"] {
-        if !options.works.is_empty() && !options.works.iter().any(|wanted| wanted == work) {
+        if !wanted(work) {
             continue;
         }
         let wide = || model("resnet56", CIFAR);
@@ -296,12 +330,7 @@ fn main() {
             }
             name => vec![training(&device, name, CIFAR, 32, false)],
         };
-        let commands: Vec<&str> = options
-            .against
-            .iter()
-            .filter(|(name, _)| name == work)
-            .map(|(_, command)| command.as_str())
-            .collect();
+        let commands = against(work);
         let mut ours = vec![Vec::new(); subjects.len()];
         let mut theirs = vec![Vec::new(); commands.len()];
         subjects.iter_mut().for_each(|subject| (subject.run)());
@@ -318,7 +347,7 @@ fn main() {
                 }
             }
             for (command, times) in commands.iter().zip(&mut theirs) {
-                times.push(ask(command));
+                times.push(ask(command, "med_ms"));
             }
         }
         let ours: Vec<f64> = ours.into_iter().map(median).collect();

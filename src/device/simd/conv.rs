@@ -110,7 +110,7 @@ impl After<'_> {
 
 fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &mut [f32]) {
     shape.check(x.len(), weight.len(), y.len());
-    let padded = Padded::forward(shape);
+    let padded = Padded::forward(shape, true);
     let (channels, taps) = (shape.group_channels(), shape.taps());
     let convolution = Convolution {
         input: x,
@@ -133,7 +133,7 @@ fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &m
             }
         }
         convolution.run(tables, y, Accumulate::Write, |_, filters, packed| {
-            for (first, rows) in blocks(filters.len()) {
+            for (first, rows) in blocks(filters.len(), is_wide(lanes())) {
                 let packed = &mut packed[first * taps..][..rows * taps];
                 if first + rows > filters.len() {
                     packed.fill(0.0);
@@ -200,7 +200,7 @@ pub fn conv2d_input_gradient(
             packed.fill(0.0);
             let reached = |s: usize| shift(1, col_class, s).is_some();
             for (k, weight) in weight.chunks_exact(shape.taps()).enumerate() {
-                for (first, rows) in blocks(outputs.len()) {
+                for (first, rows) in blocks(outputs.len(), is_wide(lanes())) {
                     let channels = outputs.start + first - group * channels..outputs.end - group * channels;
                     let packed = &mut packed[first * taps + k * taps / filters * rows..];
                     let mut packed = packed.chunks_exact_mut(rows);
@@ -488,9 +488,12 @@ impl WithSimd for Weighing<'_> {
         for vectors in self.vectors.chunks(near) {
             for from in (0..taps).step_by(TAP_CHUNK) {
                 let now = from..taps.min(from + TAP_CHUNK);
-                for (first, rows) in blocks(self.filters) {
+                for (first, rows) in blocks(self.filters, is_wide(S::F32_LANES)) {
                     let weights = &self.weights[first * taps..][now.start * rows..now.end * rows];
                     match rows {
+                        8 if is_wide(S::F32_LANES) => {
+                            self.block::<S, 8>(simd, first, weights, now.clone(), vectors, span)
+                        }
                         6 => self.block::<S, 6>(simd, first, weights, now.clone(), vectors, span),
                         _ => self.block::<S, 4>(simd, first, weights, now.clone(), vectors, span),
                     }
@@ -517,9 +520,14 @@ impl Weighing<'_> {
         let ends = [now.start == 0, now.end == self.tables.taps.len()];
         let mut rest = vectors;
         if is_wide(S::F32_LANES) {
+            // Rather 2 + 2 than 3 + 1: a tile of one column waits for its loads.
+            let tall = match rest.len() % WIDE_COLUMNS {
+                1 => rest.len().saturating_sub(2 * COLUMNS),
+                left => rest.len() - left,
+            };
             let tiles;
-            (tiles, rest) = rest.as_chunks::<WIDE_COLUMNS>();
-            for vectors in tiles {
+            (tiles, rest) = rest.split_at(tall);
+            for vectors in tiles.as_chunks::<WIDE_COLUMNS>().0 {
                 let starts = vectors.map(|vector| vector.start as usize);
                 let sums = weigh::<S, M, WIDE_COLUMNS>(simd, weights, taps, span, self.source, starts);
                 self.store(simd, first, ends, vectors, sums);
@@ -549,6 +557,40 @@ impl Weighing<'_> {
         let overwrite = fresh && self.accumulate == Accumulate::Write;
         let after = if complete { self.after } else { After::Nothing };
         let zero = simd.splat_f32s(0.0);
+        if is_wide(S::F32_LANES)
+            && first + M <= self.filters
+            && overwrite
+            && vectors.iter().all(Vector::is_whole)
+        {
+            // The usual case, without a question between the stores.
+            match after {
+                After::Nothing => self.store_whole::<S, M, N>(first, vectors, sums, |sum, _, _| sum),
+                After::Bias(bias) => self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, _| {
+                    simd.add_f32s(sum, simd.splat_f32s(bias[filter]))
+                }),
+                After::Affine { scales, shifts, residual, relu } => {
+                    let affine = |sum, filter: usize| {
+                        let [scale, shift] = [scales, shifts].map(|x| simd.splat_f32s(x[filter]));
+                        simd.mul_add_e_f32s(sum, scale, shift)
+                    };
+                    let floor = |sum| simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
+                    let finish = |sum| if relu { floor(sum) } else { sum };
+                    match residual {
+                        Residual::None => {
+                            self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, _| {
+                                finish(affine(sum, filter))
+                            })
+                        }
+                        Residual::Added(residual) => {
+                            self.store_whole::<S, M, N>(first, vectors, sums, |sum, filter, place| {
+                                finish(simd.add_f32s(affine(sum, filter), load::<S>(residual, place)))
+                            });
+                        }
+                    }
+                }
+            }
+            return;
+        }
         // Loops of constant length, and a copy of a sum only where its lanes go different ways: the sums stay in
         // registers.
         for (column, vector) in vectors.iter().enumerate() {
@@ -581,6 +623,25 @@ impl Weighing<'_> {
                     }
                 }
                 *target = sum;
+            }
+        }
+    }
+
+    /// Stores what `finish(sum, filter, place)` makes of every sum of a tile.
+    #[inline(always)]
+    fn store_whole<S: Simd, const M: usize, const N: usize>(
+        &mut self,
+        first: usize,
+        vectors: &[Vector; N],
+        sums: [[S::f32s; N]; M],
+        finish: impl Fn(S::f32s, usize, usize) -> S::f32s,
+    ) {
+        for (row, sums) in sums.iter().enumerate() {
+            let plane = (first + row) * self.area;
+            for (vector, sum) in vectors.iter().zip(sums) {
+                let place = plane + vector.target as usize;
+                let target = &mut S::as_mut_simd_f32s(&mut self.output[place..][..S::F32_LANES]).0[0];
+                *target = finish(*sum, first + row, place);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::conv_weight_wide;
 use super::geometry::{ConvShape, Padded, Tables, with_tables};
 use super::parallel::{for_each_chunk, threads};
 use super::scratch::with_floats;
@@ -29,7 +30,11 @@ pub fn conv2d_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
         dweight.fill(0.0);
         return;
     }
-    let padded = Padded::forward(shape);
+    if conv_weight_wide::suits(shape) {
+        conv_weight_wide::weight_gradient(shape, x, dy, dweight);
+        return;
+    }
+    let padded = Padded::forward(shape, false);
     let lanes = lanes();
     let parts = parts(shape);
     let per_part = shape.n.div_ceil(parts);

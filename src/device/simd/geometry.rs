@@ -5,12 +5,18 @@
 //! `e = r * dilation`, phase `e mod stride` and shift `e div stride`, that is element `p + shift` of the
 //! sequence of all inputs of this phase. The copy therefore holds, for each channel, one plane for each pair
 //! of phases that a tap needs; stride 1 needs one, a 3x3 filter of stride 2 four, a 1x1 filter always one.
+//!
+//! Where rows are so short that the elements between them would waste lanes, each column tap gets a plane of its
+//! own, as wide as the outputs ([`Axis::apart`]): neighbouring rows of outputs are then neighbours in the copy.
 
 use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 
-use super::tile::{dispatch, load};
+use super::tile::{dispatch, lanes, load};
+
+/// Channels that read the copy, from which on it may be made larger to save vectors.
+const APART_CHANNELS: usize = 8;
 
 /// Shape of a 2-D convolution: NCHW in, OIHW weights, NKPQ out. All in elements; PyTorch's `conv2d`, except
 /// that the output size is given, so that padding at the bottom and right may differ from top and left.
@@ -93,6 +99,8 @@ pub(super) struct Axis {
     extent: usize,
     taps: usize,
     dilation: usize,
+    /// Whether each tap has a plane of its own.
+    apart: bool,
 }
 
 impl Axis {
@@ -105,7 +113,7 @@ impl Axis {
         dilation: usize,
     ) -> Self {
         let extent = outputs + (0..taps).map(|tap| tap * dilation / stride).max().unwrap_or(0);
-        Axis { size, stride, lead: padding as isize, extent, taps, dilation }
+        Axis { size, stride, lead: padding as isize, extent, taps, dilation, apart: false }
     }
 
     /// The axis of `dy` as the input gradient reads it: see [`class_shift`].
@@ -117,20 +125,34 @@ impl Axis {
         padding: usize,
         dilation: usize,
     ) -> Self {
-        let (mut first, mut end) = (isize::MAX, isize::MIN);
+        let (mut first, mut last, mut end) = (isize::MAX, isize::MIN, isize::MIN);
         for class in 0..stride.min(inputs) {
             let count = (inputs - class).div_ceil(stride) as isize;
             for shift in (0..taps).filter_map(|tap| class_shift(class, tap, stride, padding, dilation)) {
                 first = first.min(shift);
+                last = last.max(shift);
                 end = end.max(shift + count);
             }
         }
         let extent = if end > first { (end - first) as usize } else { 0 };
-        Axis { size, stride: 1, lead: first.saturating_neg(), extent, taps: 1, dilation: 1 }
+        let taps = if end > first { (last - first) as usize + 1 } else { 1 };
+        Axis { size, stride: 1, lead: first.saturating_neg(), extent, taps, dilation: 1, apart: false }
+    }
+
+    /// The same with a plane for each tap, as wide as the outputs, if that saves enough vectors of `rows` rows to be
+    /// worth the larger copy.
+    fn apart(self, rows: usize, outputs: usize, lanes: usize) -> Self {
+        let run = (rows.saturating_sub(1) * self.extent + outputs).div_ceil(lanes);
+        let vectors = run.min(rows * outputs.div_ceil(lanes));
+        if self.taps > 1 && (rows * outputs).div_ceil(lanes) * 10 <= vectors * 9 {
+            Axis { extent: outputs, apart: true, ..self }
+        } else {
+            self
+        }
     }
 
     fn phase(&self, tap: usize) -> usize {
-        tap * self.dilation % self.stride
+        if self.apart { tap * self.dilation } else { tap * self.dilation % self.stride }
     }
 
     /// The first tap of each phase: one for every plane of the copy.
@@ -144,6 +166,9 @@ impl Axis {
 
     /// Which plane `tap` reads, and how far into it the first output's element lies.
     fn locate(&self, tap: usize) -> (usize, usize) {
+        if self.apart {
+            return (tap, 0);
+        }
         let plane = self.first_taps().position(|first| self.phase(first) == self.phase(tap)).unwrap_or(0);
         (plane, tap * self.dilation / self.stride)
     }
@@ -187,14 +212,16 @@ pub(super) struct Padded {
 }
 
 impl Padded {
-    /// The copy of `x` that the forward pass and the weight gradient read.
-    pub(super) fn forward(shape: &ConvShape) -> Self {
+    /// The copy of `x` that the forward pass and the weight gradient read; whether column taps may lie [`Axis::apart`].
+    pub(super) fn forward(shape: &ConvShape, apart: bool) -> Self {
         let [sh, sw] = shape.stride;
         let [top, left] = shape.padding;
         let [dh, dw] = shape.dilation;
+        let cols = Axis::forward(shape.w, shape.q, shape.s, sw, left, dw);
+        let few = !apart || shape.group_filters() < APART_CHANNELS;
         Padded::new(
             Axis::forward(shape.h, shape.p, shape.r, sh, top, dh),
-            Axis::forward(shape.w, shape.q, shape.s, sw, left, dw),
+            if few { cols } else { cols.apart(shape.p, shape.q, lanes()) },
         )
     }
 
@@ -203,9 +230,12 @@ impl Padded {
         let [sh, sw] = shape.stride;
         let [top, left] = shape.padding;
         let [dh, dw] = shape.dilation;
+        let cols = Axis::gradient(shape.q, shape.w, shape.s, sw, left, dw);
+        let few = shape.group_channels() < APART_CHANNELS;
+        let [rows, outputs] = [shape.h.div_ceil(sh), shape.w.div_ceil(sw)];
         Padded::new(
             Axis::gradient(shape.p, shape.h, shape.r, sh, top, dh),
-            Axis::gradient(shape.q, shape.w, shape.s, sw, left, dw),
+            if few { cols } else { cols.apart(rows, outputs, lanes()) },
         )
     }
 
@@ -234,6 +264,9 @@ impl Padded {
     pub(super) fn shifted(&self, row: isize, col: isize) -> usize {
         let row = (row + self.rows.lead) as usize;
         let col = (col + self.cols.lead) as usize;
+        if self.cols.apart {
+            return (col * self.rows.extent + row) * self.cols.extent;
+        }
         row * self.cols.extent + col
     }
 

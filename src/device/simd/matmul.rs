@@ -149,7 +149,7 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, output: &mut [f32], accumulate: Accumul
             for_each_chunk(output, task_rows * cols, |task, output| {
                 let rows = output.len() / cols;
                 with_floats(block_rows(rows) * steps, |left| {
-                    for (first, rows) in blocks(rows) {
+                    for (first, rows) in blocks(rows, false) {
                         let left = &mut left[first * steps..][..rows * steps];
                         a.pack(from, task * task_rows + first, rows, left);
                     }
@@ -186,7 +186,7 @@ impl WithSimd for Product<'_> {
         let starts = std::array::from_fn::<_, COLUMNS, _>(|column| column * S::F32_LANES);
         let rows = self.output.len() / self.cols;
         for (index, panel) in self.panels.chunks_exact(self.panel).enumerate() {
-            for (first, rows) in blocks(rows) {
+            for (first, rows) in blocks(rows, false) {
                 let left = &self.left[first * self.steps..][..rows * self.steps];
                 match rows {
                     6 => {

@@ -34,6 +34,7 @@
 mod batch_norm;
 mod conv;
 mod conv_weight;
+mod conv_weight_wide;
 mod elementwise;
 mod geometry;
 mod matmul;

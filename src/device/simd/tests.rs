@@ -85,7 +85,7 @@ fn conv_shapes() -> Vec<ConvShape> {
         groups: 1,
     };
     let mut shapes = Vec::new();
-    for (c, k) in [(3, 16), (1, 1), (10, 20), (16, 5), (7, 7)] {
+    for (c, k) in [(3, 16), (1, 1), (10, 20), (16, 5), (7, 7), (9, 30)] {
         for size in [32, 16, 8, 7, 14, 4, 2, 1] {
             shapes.push(shape(3, [c, size, size], [k, 3, 3], 1, 1));
             shapes.push(shape(2, [c, size, size], [k, 3, 3], 2, 1));
@@ -94,6 +94,8 @@ fn conv_shapes() -> Vec<ConvShape> {
         }
     }
     let base = shape(2, [6, 13, 11], [8, 3, 3], 1, 1);
+    // Filters that fill vectors of 16, an odd number of them too.
+    let many = shape(19, [9, 13, 11], [47, 3, 3], 1, 1);
     shapes.extend([
         shape(1, [130, 5, 5], [9, 3, 3], 1, 1),
         shape(2, [3, 30, 26], [8, 7, 7], 2, 3),
@@ -102,6 +104,9 @@ fn conv_shapes() -> Vec<ConvShape> {
         shape(1, [4, 6, 6], [4, 1, 1], 1, 2),
         shape(9, [16, 8, 8], [32, 3, 3], 1, 1),
         shape(40, [5, 8, 8], [6, 3, 3], 1, 1),
+        many,
+        ConvShape { k: 16, stride: [3, 2], padding: [0, 2], p: 4, q: 7, ..many },
+        ConvShape { k: 62, dilation: [2, 1], padding: [2, 1], ..many },
         // Padding above and left differs from below and right, and rows from columns.
         ConvShape { padding: [0, 2], p: 12, q: 12, ..base },
         ConvShape { padding: [2, 0], p: 13, q: 11, ..base },

@@ -9,9 +9,9 @@ use super::geometry::Vector;
 /// cycles, two a cycle).
 pub(super) const COLUMNS: usize = 2;
 
-/// The same with AVX-512, whose 32 registers hold 24 sums: a vector as long as a cache line mostly straddles two,
-/// so that each load counts twice and must serve more multiply-adds.
-pub(super) const WIDE_COLUMNS: usize = 4;
+/// The same with AVX-512, whose 32 registers hold 24 sums, and the rows of its tiles: a vector as long as a cache
+/// line mostly straddles two, so that each load counts twice and must serve more multiply-adds.
+pub(super) const WIDE_COLUMNS: usize = 3;
 
 /// Whether tiles are those of AVX-512.
 pub(super) const fn is_wide(lanes: usize) -> bool {
@@ -26,17 +26,23 @@ const PAIR_COLUMNS: usize = 3;
 
 const WIDE_PAIR_COLUMNS: usize = 6;
 
-/// Cuts `rows` filters into blocks of 6 and as few as possible of 4, given by first row and height; the last
-/// one may reach beyond the last row.
+/// Cuts `rows` filters into blocks of 6 and as few as possible of 4, or, where tiles are wide, of 8 and as few as
+/// possible of 6 and 4. Given by first row and height; the last one may reach beyond the last row.
 #[inline(always)]
-pub(super) fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn blocks(rows: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
     let total = block_rows(rows);
-    let tall = match total % 6 {
-        0 => total,
-        4 => total - 4,
-        _ => total - 8,
-    };
-    (0..tall).step_by(6).map(|first| (first, 6)).chain((tall..total).step_by(4).map(|first| (first, 4)))
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let height = match (total - first, wide) {
+            (0, _) => return None,
+            (10, true) => 6,
+            (left, true) => left.min(8),
+            (4 | 8, false) => 4,
+            (_, false) => 6,
+        };
+        first += height;
+        Some((first - height, height))
+    })
 }
 
 /// Rows of all [`blocks`] together.
