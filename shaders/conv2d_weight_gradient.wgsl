@@ -30,6 +30,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -53,7 +54,7 @@ fn main(
     let channel_tiles = (group_channels + 3u) / 4u;
     let filter_tiles = (group_filters + 3u) / 4u;
     let taps = params.r * params.s;
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let s = i % params.s;
     let r = i / params.s % params.r;
     let channel_tile = i / taps % channel_tiles;

@@ -188,7 +188,10 @@ impl Run<'_> {
                 self.train(&mut trainer, &guard)
             });
             match ended {
-                Err(error) => start = self.recover(error, &origin, start, written)?,
+                Err(error) => {
+                    let error = smaller(error, &origin.model.graph, origin.config.batch);
+                    start = self.recover(error, &origin, start, written)?;
+                }
                 ended => return ended,
             }
         }
@@ -486,6 +489,29 @@ impl Run<'_> {
 fn memory(graph: &Graph, batch: usize) -> Result<u64> {
     let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
     Ok(arenas + Plan::memory_of(graph, batch, Mode::Train)?.activations)
+}
+
+/// `error`, and if it is for want of memory, with a batch that does with half or less, in buffers that WebGPU binds.
+fn smaller(error: Error, graph: &Graph, batch: usize) -> Error {
+    /// Most bytes of one buffer in the WebGPU baseline.
+    const MOST: u64 = 128 << 20;
+    if error.kind() != ErrorKind::OutOfMemory {
+        return error;
+    }
+    let of =
+        |batch: usize| Some((memory(graph, batch).ok()?, Plan::memory_of(graph, batch, Mode::Train).ok()?));
+    let fits = |batch: &usize| of(*batch).is_some_and(|(_, plan)| plan.largest <= MOST);
+    let halves =
+        std::iter::successors(Some(batch / 2), |batch| Some(batch / 2)).take_while(|&batch| batch > 0);
+    let Some(found) = halves.into_iter().find(fits) else { return error };
+    match (of(found), of(batch)) {
+        (Some((less, _)), Some((now, _))) => error.next(format!(
+            "Take --batch {found}, which needs {} instead of {}, or --device cpu",
+            bytes(less),
+            bytes(now)
+        )),
+        _ => error,
+    }
 }
 
 /// Whether `error` is one that another device might not have.

@@ -135,6 +135,7 @@ impl Conv2d {
             has_bias: self.bias.flag(),
             accumulate: 0,
             splits: 1,
+            first: 0,
         }
     }
 }
@@ -181,6 +182,8 @@ params! {
         accumulate: u32,
         /// Partial sums of the weight gradient.
         splits: u32,
+        /// Workgroup that a dispatch begins with: the executor runs long ones in parts. 0 in what is recorded.
+        first: u32,
     }
 }
 

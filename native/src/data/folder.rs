@@ -1,15 +1,15 @@
 //! `folder:DIR`: images in a folder a class, `train/CLASS/*.png|jpg|jpeg` and `val/CLASS/...` or `test/CLASS/...`.
 
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centripetal::data::{Dataset, InMemory, Normalization};
 use centripetal::{Error, ErrorKind, Result};
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader};
 use rayon::prelude::*;
 
+use super::picture::{self, Header};
 use super::{Splits, holds};
 
 /// Images are decoded once, when the folder is opened, if those of both splits need at most this many bytes
@@ -148,7 +148,8 @@ impl Listing {
             let (mut images, others): (Vec<PathBuf>, Vec<PathBuf>) =
                 entries(&class_dir)?.into_iter().filter(|path| !hidden(path)).partition(|path| {
                     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-                    EXTENSIONS.contains(&extension.as_str())
+                    // A pipe of such a name would be waited for without end.
+                    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
                 });
             if images.is_empty() {
                 return Err(Error::new(
@@ -173,21 +174,12 @@ impl Listing {
     }
 }
 
-struct Header {
-    /// Width, height.
-    size: (u32, u32),
-    grey: bool,
-}
-
 /// The headers of all `files`, or an error that names the first file that has none.
 fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> {
     let files: Vec<&PathBuf> = files.collect();
     let headers: Vec<Result<Header>> = files
         .par_iter()
-        .map(|path| {
-            let decoder = reader(path)?.into_decoder().map_err(|error| unreadable(path, &error))?;
-            Ok(Header { size: decoder.dimensions(), grey: !decoder.color_type().has_color() })
-        })
+        .map(|path| picture::header(content(path)?).map_err(|error| unreadable(path, &error)))
         .collect();
     let failures = headers.iter().filter(|header| header.is_err()).count();
     headers.into_iter().collect::<Result<_>>().map_err(|error| match failures {
@@ -196,10 +188,8 @@ fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> 
     })
 }
 
-/// Opens `path` as what its content says it is, for files are often named png and are jpeg.
-fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<fs::File>>> {
-    let open = || ImageReader::open(path)?.with_guessed_format();
-    open().map_err(|error| unreadable(path, &error))
+fn content(path: &Path) -> Result<BufReader<fs::File>> {
+    fs::File::open(path).map(BufReader::new).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
@@ -252,34 +242,11 @@ impl Dataset for OnDemand {
 
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let path = &self.listing.files[index];
-        let image = reader(path)?.decode().map_err(|error| unreadable(path, &error))?;
-        write_planes(image, self.shape, out);
-        Ok(())
+        picture::decode(content(path)?, self.shape, out).map_err(|error| unreadable(path, &error))
     }
 
     fn normalization(&self) -> &Normalization {
         &self.normalization
-    }
-}
-
-/// Writes `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
-/// where it shrinks, so that nothing aliases) if it has another size.
-fn write_planes(image: DynamicImage, shape: [usize; 3], out: &mut [u8]) {
-    let [channels, height, width] = shape;
-    let (height, width) = (height as u32, width as u32);
-    let image = match (image.width(), image.height()) == (width, height) {
-        true => image,
-        false => image.resize_exact(width, height, FilterType::Triangle),
-    };
-    if channels == 1 {
-        out.copy_from_slice(&image.into_luma8());
-        return;
-    }
-    let pixels = image.into_rgb8();
-    for (channel, plane) in out.chunks_exact_mut(out.len() / channels).enumerate() {
-        for (value, pixel) in plane.iter_mut().zip(pixels.pixels()) {
-            *value = pixel[channel];
-        }
     }
 }
 
@@ -404,6 +371,38 @@ mod tests {
         fs::rename(dir.path().join("val/cow"), dir.path().join("val/cat")).unwrap();
         fs::write(dir.path().join("val/cat/readme.txt"), "").unwrap();
         assert!(error(&dir).contains("expected png, jpg or jpeg files, found only readme.txt"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        use std::os::unix::fs::symlink;
+        let dir = sample();
+        let at = |name: &str| dir.path().join("train/cat").join(name);
+        let pipe = std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap();
+        assert!(pipe.success());
+        symlink("/dev/zero", at("endless.png")).unwrap();
+        symlink("loop.png", at("loop.png")).unwrap();
+        fs::create_dir(at("folder.png")).unwrap();
+        symlink("..", dir.path().join("train/dog/up")).unwrap();
+        let splits = open(dir.path(), None, BUDGET).unwrap();
+        assert_eq!(splits.train.len(), 3);
+        assert!(splits.notes.iter().any(|note| note.starts_with("5 files in ")), "{:?}", splits.notes);
+    }
+
+    #[test]
+    fn a_picture_over_the_ceiling_is_told_by_its_header() {
+        let dir = sample();
+        // A sound header of 40,000 x 40,000 pixels, and nothing more.
+        let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x9c\x40\0\0\x9c\x40\x08\x02\0\0\0".to_vec();
+        let crc = header[12..].iter().fold(!0u32, |crc, byte| {
+            (0..8)
+                .fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
+        });
+        header.extend((!crc).to_be_bytes());
+        header.extend(b"\0\0\0\x01IDAT\0\0\0\0\0");
+        fs::write(dir.path().join("train/cat/huge.png"), header).unwrap();
+        assert!(error(&dir).contains("40000 x 40000 pixels, over the ceiling"), "{}", error(&dir));
     }
 
     #[test]
