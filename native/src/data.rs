@@ -1,6 +1,7 @@
 //! `--data`: from what the user names to a training and a test set.
 
 mod folder;
+mod picture;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -205,14 +205,16 @@ impl Run<'_> {
         ));
         let goes_back =
             self.care.on_nan == OnNan::Rollback || self.care.on_device_loss == OnDeviceLoss::Cpu && !is_cpu;
+        let (graph, batch) = (origin.model.graph.clone(), origin.config.batch);
+        let smaller = |error| smaller(error, &graph, batch);
         let mut written = origin.momentum.is_some();
         if !goes_back {
             // Nobody will ask for where it began, so nobody has to keep it.
-            return self.attempt(origin, &mut written, &guard);
+            return self.attempt(origin, &mut written, &guard).map_err(smaller);
         }
         let mut start = origin.clone();
         loop {
-            match self.attempt(start.clone(), &mut written, &guard) {
+            match self.attempt(start.clone(), &mut written, &guard).map_err(smaller) {
                 Err(error) => start = self.recover(error, &origin, start, written)?,
                 ended => return ended,
             }
@@ -551,6 +553,30 @@ impl Needed {
             device: 3 * trained + statistics + training + evaluation + images(batch) + images(test_batch),
             host: 2 * (2 * trained + statistics) + BATCHES as u64 * images(batch) + images(test_batch),
         })
+    }
+}
+
+/// `error`, and if it is for want of memory, with a batch that does with half or less, in buffers that WebGPU binds.
+fn smaller(error: Error, graph: &Graph, batch: usize) -> Error {
+    /// Most bytes of one buffer in the WebGPU baseline.
+    const MOST: u64 = 128 << 20;
+    if error.kind() != ErrorKind::OutOfMemory {
+        return error;
+    }
+    let of = |batch: usize| {
+        Some((Needed::of(graph, batch, batch).ok()?.device, Plan::memory_of(graph, batch, Mode::Train).ok()?))
+    };
+    let fits = |batch: &usize| of(*batch).is_some_and(|(_, plan)| plan.largest <= MOST);
+    let halves =
+        std::iter::successors(Some(batch / 2), |batch| Some(batch / 2)).take_while(|&batch| batch > 0);
+    let Some(found) = halves.into_iter().find(fits) else { return error };
+    match (of(found), of(batch)) {
+        (Some((less, _)), Some((now, _))) => error.next(format!(
+            "Take --batch {found}, which needs {} instead of {}, or --device cpu",
+            bytes(less),
+            bytes(now)
+        )),
+        _ => error,
     }
 }
 

@@ -279,6 +279,47 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_second_interruption_ends_at_once_and_leaves_the_last_checkpoint() {
+    let dir = TempDir::new().expect("a folder");
+    // Steps of seconds, so that the second one comes while the first is waiting for its step.
+    let options = ["--data", "synthetic", "--train-limit", "2000", "--test-limit", "50", "--batch", "1000"];
+    let words = [&["train", "resnet20", "--epochs", "2", "--out", "run"], &options[..]].concat();
+    let mut child = start(&dir, &words);
+    wait_for(&dir.path().join("run/base.safetensors"), &mut child);
+    let before = read(&dir, "run/base.safetensors");
+    sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    sleep(Duration::from_millis(200));
+    signal(&child, "INT");
+    let asked = Instant::now();
+    let stopped = ran(child.wait_with_output().expect("ends"));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(stopped.code, Some(130), "{}", stopped.err);
+    assert!(stopped.err.contains("once more ends at once"), "{}", stopped.err);
+    assert!(!stopped.out.contains("is written"), "{}", stopped.out);
+    assert!(read(&dir, "run/base.safetensors") == before, "the last checkpoint is as it was");
+    ok(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl"]);
+}
+
+#[test]
+fn a_batch_that_is_too_large_for_a_gpu_is_answered_with_one_that_is_not() {
+    if skips_gpu() {
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    let words =
+        ["train", "lenet", "--data", "synthetic", "--batch", "5000", "--epochs", "1", "--device", "gpu"];
+    let words = [&words[..], &["--autotune", "off", "--out", "run"]].concat();
+    let told = ran(command(&dir, &words).output().expect("starts"));
+    check_failure(&told, &["MB in one buffer", "Take --batch ", "instead of", "--device cpu"]);
+    let batch = told.err.split("Take --batch ").nth(1).and_then(|rest| rest.split(',').next());
+    let batch: usize = batch.and_then(|batch| batch.parse().ok()).expect("a number");
+    assert!([2500, 1250, 625].contains(&batch), "{batch}");
+}
+
 #[test]
 fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
     let dir = TempDir::new().expect("a folder");

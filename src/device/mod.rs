@@ -294,6 +294,14 @@ impl Device {
         }
     }
 
+    /// Has what is recorded from now on run in dispatches and submissions of at most about so many multiply-adds, so that no
+    /// watchdog takes the GPU for hung. The default suits GPUs of the last ten years; results do not depend on it.
+    pub fn set_longest(&self, multiply_adds: u64) {
+        if let Executor::Gpu(gpu) = &self.executor {
+            gpu.set_longest(multiply_adds);
+        }
+    }
+
     /// Invocations that keep the device busy, for kernels that may cut a long sum into parts: 1 on the CPU, whose
     /// kernels spread their work themselves.
     pub fn parallelism(&self) -> usize {
@@ -382,7 +390,7 @@ impl Device {
         }
     }
 
-    /// Runs the lists in order, as one submission.
+    /// Runs the lists in order, as one submission unless that would take long.
     pub fn run(&self, lists: &[&CommandList]) {
         match &self.executor {
             Executor::Cpu(cpu) => {

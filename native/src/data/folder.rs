@@ -1,16 +1,17 @@
 //! `folder:DIR`: images in a folder a class, `train/CLASS/*.png|jpg|jpeg` and `val/CLASS/...` or `test/CLASS/...`.
 
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centripetal::data::{Dataset, InMemory, Normalization};
 use centripetal::rng::Rng;
 use centripetal::{Error, ErrorKind, Result};
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::DynamicImage;
 use rayon::prelude::*;
 
+use super::picture::{self, Header, Part};
 use super::{Splits, holds};
 use crate::args::Variation;
 
@@ -22,13 +23,6 @@ pub(super) const BUDGET: u64 = 1 << 30;
 const MEASURED: usize = 1000;
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-/// The part of an image's sides that is kept of it, cut out of its middle, where images are made smaller: 224 of 256, as is
-/// usual for photographs.
-const MIDDLE: (u32, u32) = (7, 8);
-
-/// Tries for a random part that lies within the image.
-const TRIES: usize = 10;
 
 /// Opens `dir`. Images become `side` x `side`, or the size of the first training image; one channel if all of them are grey,
 /// else three. Up to 127 pixels they are resized whole, whatever their own proportions; from
@@ -173,7 +167,8 @@ impl Listing {
             let (mut images, others): (Vec<PathBuf>, Vec<PathBuf>) =
                 entries(&class_dir)?.into_iter().filter(|path| !hidden(path)).partition(|path| {
                     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-                    EXTENSIONS.contains(&extension.as_str())
+                    // A pipe of such a name would be waited for without end.
+                    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
                 });
             if images.is_empty() {
                 return Err(Error::new(
@@ -198,21 +193,12 @@ impl Listing {
     }
 }
 
-struct Header {
-    /// Width, height.
-    size: (u32, u32),
-    grey: bool,
-}
-
 /// The headers of all `files`, or an error that names the first file that has none.
 fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> {
     let files: Vec<&PathBuf> = files.collect();
     let headers: Vec<Result<Header>> = files
         .par_iter()
-        .map(|path| {
-            let decoder = reader(path)?.into_decoder().map_err(|error| unreadable(path, &error))?;
-            Ok(Header { size: decoder.dimensions(), grey: !decoder.color_type().has_color() })
-        })
+        .map(|path| picture::header(content(path)?).map_err(|error| unreadable(path, &error)))
         .collect();
     let failures = headers.iter().filter(|header| header.is_err()).count();
     headers.into_iter().collect::<Result<_>>().map_err(|error| match failures {
@@ -221,10 +207,8 @@ fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> 
     })
 }
 
-/// Opens `path` as what its content says it is, for files are often named png and are jpeg.
-fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<fs::File>>> {
-    let open = || ImageReader::open(path)?.with_guessed_format();
-    open().map_err(|error| unreadable(path, &error))
+fn content(path: &Path) -> Result<BufReader<fs::File>> {
+    fs::File::open(path).map(BufReader::new).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
@@ -244,7 +228,7 @@ struct OnDemand {
 impl OnDemand {
     fn decode(&self, index: usize) -> Result<DynamicImage> {
         let path = &self.listing.files[index];
-        let decoded = reader(path)?.decode().map_err(|error| unreadable(path, &error));
+        let decoded = picture::pixels(content(path)?).map_err(|error| unreadable(path, &error));
         decoded.map_err(|error| error.next("Repair or remove it"))
     }
 
@@ -287,7 +271,7 @@ impl Dataset for OnDemand {
         let is_whole =
             !is_middle(self.shape) || (image.height(), image.width()) == (height as u32, width as u32);
         let part = if is_whole { Part::whole(&image) } else { Part::middle(&image, self.shape) };
-        write_planes(image, part, self.shape, out);
+        picture::write_planes(image, part, self.shape, out);
         Ok(())
     }
 
@@ -297,7 +281,7 @@ impl Dataset for OnDemand {
         }
         let image = self.decode(index)?;
         let part = Part::random(&image, self.shape, smallest_crop, rng);
-        write_planes(image, part, self.shape, out);
+        picture::write_planes(image, part, self.shape, out);
         Ok(())
     }
 
@@ -307,90 +291,6 @@ impl Dataset for OnDemand {
 
     fn normalization(&self) -> &Normalization {
         &self.normalization
-    }
-}
-
-/// A part of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    left: u32,
-    top: u32,
-    width: u32,
-    height: u32,
-}
-
-impl Part {
-    fn whole(image: &DynamicImage) -> Part {
-        Part { left: 0, top: 0, width: image.width(), height: image.height() }
-    }
-
-    /// The largest part of the proportions of `shape` `[C, H, W]`, in the middle, of sides in 64-bit numbers: those of a
-    /// picture and of a shape both fit 32.
-    fn of_proportions(image: &DynamicImage, [_, height, width]: [usize; 3], (kept, of): (u32, u32)) -> Part {
-        let (whole_width, whole_height) = (u64::from(image.width()), u64::from(image.height()));
-        let (height, width) = (height as u64, width as u64);
-        let wide = (whole_height * width).div_ceil(height).min(whole_width);
-        let high = (whole_width * height).div_ceil(width).min(whole_height);
-        let side = |side: u64| (side * u64::from(kept) / u64::from(of)).max(1);
-        let (wide, high) = (side(wide), side(high));
-        Part {
-            left: ((whole_width - wide) / 2) as u32,
-            top: ((whole_height - high) / 2) as u32,
-            width: wide as u32,
-            height: high as u32,
-        }
-    }
-
-    fn middle(image: &DynamicImage, shape: [usize; 3]) -> Part {
-        Part::of_proportions(image, shape, MIDDLE)
-    }
-
-    /// At least `smallest` percent of the area, of proportions between 3:4 and 4:3 of those of `shape`: torchvision's
-    /// `RandomResizedCrop`.
-    fn random(image: &DynamicImage, shape: [usize; 3], smallest: u8, rng: &mut Rng) -> Part {
-        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
-        let least = f64::from(smallest) / 100.0;
-        let [_, rows, columns] = shape;
-        for _ in 0..TRIES {
-            let area = width * height * (least + (1.0 - least) * f64::from(rng.uniform()));
-            // Even in the logarithm, so that high parts are as likely as wide ones.
-            let ratio =
-                (4f64 / 3.0).powf(2.0 * f64::from(rng.uniform()) - 1.0) * columns as f64 / rows as f64;
-            let (wide, high) = ((area * ratio).sqrt().round(), (area / ratio).sqrt().round());
-            if (1.0..=width).contains(&wide) && (1.0..=height).contains(&high) {
-                let (wide, high) = (wide as u32, high as u32);
-                let place = |rng: &mut Rng, rest: u32| rng.below(rest as usize + 1) as u32;
-                let left = place(rng, image.width() - wide);
-                return Part { left, top: place(rng, image.height() - high), width: wide, height: high };
-            }
-        }
-        Part::of_proportions(image, shape, (1, 1))
-    }
-}
-
-/// Writes `part` of `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
-/// where it shrinks, so that nothing aliases) if it has another size.
-fn write_planes(image: DynamicImage, part: Part, shape: [usize; 3], out: &mut [u8]) {
-    let [channels, height, width] = shape;
-    let (height, width) = (height as u32, width as u32);
-    let image = if part == Part::whole(&image) {
-        image
-    } else {
-        image.crop_imm(part.left, part.top, part.width, part.height)
-    };
-    let image = match (image.width(), image.height()) == (width, height) {
-        true => image,
-        false => image.resize_exact(width, height, FilterType::Triangle),
-    };
-    if channels == 1 {
-        out.copy_from_slice(&image.into_luma8());
-        return;
-    }
-    let pixels = image.into_rgb8();
-    for (channel, plane) in out.chunks_exact_mut(out.len() / channels).enumerate() {
-        for (value, pixel) in plane.iter_mut().zip(pixels.pixels()) {
-            *value = pixel[channel];
-        }
     }
 }
 
@@ -600,6 +500,38 @@ mod tests {
         fs::rename(dir.path().join("val/cow"), dir.path().join("val/cat")).unwrap();
         fs::write(dir.path().join("val/cat/readme.txt"), "").unwrap();
         assert!(error(&dir).contains("expected png, jpg or jpeg files, found only readme.txt"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        use std::os::unix::fs::symlink;
+        let dir = sample();
+        let at = |name: &str| dir.path().join("train/cat").join(name);
+        let pipe = std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap();
+        assert!(pipe.success());
+        symlink("/dev/zero", at("endless.png")).unwrap();
+        symlink("loop.png", at("loop.png")).unwrap();
+        fs::create_dir(at("folder.png")).unwrap();
+        symlink("..", dir.path().join("train/dog/up")).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
+        assert_eq!(splits.train.len(), 3);
+        assert!(splits.notes.iter().any(|note| note.starts_with("5 files in ")), "{:?}", splits.notes);
+    }
+
+    #[test]
+    fn a_picture_over_the_ceiling_is_told_by_its_header() {
+        let dir = sample();
+        // A sound header of 40,000 x 40,000 pixels, and nothing more.
+        let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x9c\x40\0\0\x9c\x40\x08\x02\0\0\0".to_vec();
+        let crc = header[12..].iter().fold(!0u32, |crc, byte| {
+            (0..8)
+                .fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
+        });
+        header.extend((!crc).to_be_bytes());
+        header.extend(b"\0\0\0\x01IDAT\0\0\0\0\0");
+        fs::write(dir.path().join("train/cat/huge.png"), header).unwrap();
+        assert!(error(&dir).contains("40000 x 40000 pixels, over the ceiling"), "{}", error(&dir));
     }
 
     #[test]
