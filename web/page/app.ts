@@ -180,6 +180,7 @@ export class App {
       if (this.#state.phase === 'empty') this.store.set({ phase: 'base' });
       await this.#needed().step(1);
       await this.#views(true);
+      await this.#answer();
     });
   }
 

@@ -247,7 +247,9 @@ test('settings change while it trains', async ({ client }) => {
     },
     [FIXED, DATA] as const,
   );
-  expect(result.changed).toEqual({ applied: ['lr', 'keep'].sort(), onReset: ['batch'] });
+  const { forecast: foreseen, ...changed } = result.changed;
+  expect(changed).toEqual({ applied: ['lr', 'keep'].sort(), onReset: ['batch'] });
+  expect(foreseen).toEqual(result.forecast);
   expect(result.step.lr).toBe(0.01);
   expect(result.widths).toEqual({ conv1: [8, 4], conv2: [16, 8] });
   expect(result.forecast.verdict).toBe('enough');
