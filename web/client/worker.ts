@@ -174,6 +174,12 @@ async function keep(): Promise<void> {
   keepEvery = Math.max(KEEP_EVERY, KEEP_SHARE * (kept - began));
 }
 
+/** Notes the state after single steps: before anything that could lose it, or once nothing else is to be done. */
+async function settle(): Promise<void> {
+  unkept = false;
+  await engine.keep();
+}
+
 /** One chunk of training. */
 async function advance(): Promise<void> {
   const began = performance.now();
@@ -335,11 +341,7 @@ const methods: Record<string, (...args: never[]) => unknown> = {
     emit('paused', { why: 'asked' });
     await engine.keep();
   },
-  /** What nobody asked for: notes the state once nothing else is to be done. */
-  settle: async () => {
-    unkept = false;
-    await engine.keep();
-  },
+  settle,
   use: async (wanted: DeviceChoice) => {
     if (settings) await engine.keep();
     await engine.recover(wanted);
@@ -389,6 +391,7 @@ function transferable(result: unknown): Transferable[] {
 async function answer({ id, method, args }: Request): Promise<void> {
   const call = async () => {
     if (crashed) throw crashed;
+    if (unkept && method !== 'step') await settle();
     return methods[method]!(...(args as never[]));
   };
   try {
