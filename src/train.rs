@@ -207,23 +207,23 @@ impl Trainer {
         Ok(Arenas::parse_metrics(&pending.wait().await?))
     }
 
-    /// [`Trainer::metrics`] and [`Trainer::deviation`] with a single wait: a read-back can cost a tenth of a second in a
-    /// browser.
+    /// [`Trainer::metrics`] and [`Trainer::deviation`] by a single read-back, which can cost a tenth of a second in a browser.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn look(&mut self) -> Result<(Metrics, Vec<(String, f64)>)> {
-        let metrics = self.take_metrics();
-        let deviation = self.meter.as_ref().map(|(meter, commands)| {
+        let mut slices = vec![self.arenas.metrics().all()];
+        if let Some((meter, commands)) = &self.meter {
             self.device.run(&[commands]);
-            (meter, meter.read_later(&self.device))
-        });
-        let metrics = Arenas::parse_metrics(&metrics.wait().await?);
-        let deviation = match deviation {
-            Some((meter, pending)) => meter.parse(&self.arenas, pending).await?,
-            None => Vec::new(),
-        };
-        Ok((metrics, deviation))
+            slices.extend(meter.results());
+        }
+        let pending = self.device.gather_later(&slices);
+        self.reset_metrics();
+        let words = pending.wait().await?;
+        let (metrics, chi) = words.split_at(slices[0].words());
+        let deviation =
+            self.meter.as_ref().map_or_else(Vec::new, |(meter, _)| meter.parse(&self.arenas, chi));
+        Ok((Arenas::parse_metrics(metrics), deviation))
     }
 
     /// The run as it is now, with a single wait.

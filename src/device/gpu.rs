@@ -422,8 +422,13 @@ impl Gpu {
         }
     }
 
-    pub(super) fn read(&self, buffer: &wgpu::Buffer, offset: usize, len: usize) -> PendingMap {
-        let size = len as u64 * 4;
+    /// Reads parts (buffer, first word, words), one after the other, through one buffer.
+    pub(super) fn read<'a>(
+        &self,
+        parts: impl Iterator<Item = (&'a wgpu::Buffer, usize, usize)> + Clone,
+    ) -> PendingMap {
+        let bytes = |words: usize| words as u64 * 4;
+        let size = parts.clone().map(|(.., len)| bytes(len)).sum();
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
             size,
@@ -431,7 +436,11 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, offset as u64 * 4, &staging, 0, size);
+        let mut at = 0;
+        for (buffer, offset, len) in parts {
+            encoder.copy_buffer_to_buffer(buffer, bytes(offset), &staging, at, bytes(len));
+            at += bytes(len);
+        }
         self.queue.submit([encoder.finish()]);
         let done = Signal::default();
         let signal = done.clone();

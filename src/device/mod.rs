@@ -347,14 +347,29 @@ impl Device {
 
     /// Starts a read-back of `slice` as it is after everything run so far; waiting for it can come later.
     pub fn read_later(&self, slice: &BufferSlice) -> PendingRead {
-        PendingRead(match (&self.executor, &slice.buffer.memory) {
-            (Executor::Cpu(_), Memory::Cpu(memory)) => {
-                PendingKind::Ready(cpu::read(memory, slice.offset, slice.len))
+        self.gather_later(std::slice::from_ref(slice))
+    }
+
+    /// Like [`Device::read_later`] of several slices, one after the other: one read-back, however many they are.
+    pub fn gather_later(&self, slices: &[BufferSlice]) -> PendingRead {
+        let foreign =
+            |slice: &BufferSlice| -> ! { panic!("{}: a buffer of another device", slice.buffer.label) };
+        PendingRead(match &self.executor {
+            Executor::Cpu(_) => PendingKind::Ready(
+                slices
+                    .iter()
+                    .flat_map(|slice| match &slice.buffer.memory {
+                        Memory::Cpu(memory) => cpu::read(memory, slice.offset, slice.len),
+                        Memory::Gpu(_) => foreign(slice),
+                    })
+                    .collect(),
+            ),
+            Executor::Gpu(gpu) => {
+                PendingKind::Gpu(gpu.read(slices.iter().map(|slice| match &slice.buffer.memory {
+                    Memory::Gpu(buffer) => (buffer, slice.offset, slice.len),
+                    Memory::Cpu(_) => foreign(slice),
+                })))
             }
-            (Executor::Gpu(gpu), Memory::Gpu(buffer)) => {
-                PendingKind::Gpu(gpu.read(buffer, slice.offset, slice.len))
-            }
-            _ => panic!("{}: a buffer of another device", slice.buffer.label),
         })
     }
 

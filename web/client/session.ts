@@ -3,21 +3,22 @@
 import type {
   Answer,
   Certificate,
+  Clustering,
   Comparison,
   DataInfo,
   DeviceChoice,
   DeviceInfo,
   Files,
   FilterView,
-  Forecast,
   KernelCheck,
+  Loaded,
   NetworkInfo,
-  Phase,
   Progress,
   SessionError,
   SessionEvents,
   SetResult,
   Settings,
+  TrainOptions,
 } from './types.ts';
 
 /** Names of the model zoo. */
@@ -145,12 +146,17 @@ export class Session {
   }
 
   /** Begins to train; goes on until `pause`, or until C-SGD has done its steps. */
-  train(): Promise<void> {
-    return this.#ask('train');
+  train(options: TrainOptions = {}): Promise<void> {
+    return this.#ask('train', options);
   }
 
   pause(): Promise<void> {
     return this.#ask('pause');
+  }
+
+  /** Goes on on another device, with the network and the state of its training. */
+  use(device: DeviceChoice): Promise<DeviceInfo> {
+    return this.#ask('use', device);
   }
 
   /** Trains `count` steps and no more. */
@@ -159,13 +165,18 @@ export class Session {
   }
 
   /** From the base network to C-SGD. */
-  cluster(): Promise<{ forecast: Forecast; network: NetworkInfo; widths: Record<string, [number, number]> }> {
+  cluster(): Promise<Clustering & { network: NetworkInfo }> {
     return this.#ask('cluster');
   }
 
   /** The filters of a layer as they are now. */
-  filters(layer: string): Promise<FilterView> {
-    return this.#ask('filters', layer);
+  async filters(layer: string): Promise<FilterView> {
+    return (await this.filtersOf([layer]))[0]!;
+  }
+
+  /** Those of several layers, by one read-back. */
+  filtersOf(layers: string[]): Promise<FilterView[]> {
+    return this.#ask('filters', layers);
   }
 
   /** From C-SGD to the slim network. */
@@ -201,10 +212,7 @@ export class Session {
   }
 
   /** Makes the network of a checkpoint the current one. */
-  load(
-    name: string,
-    bytes: ArrayBuffer,
-  ): Promise<{ network: NetworkInfo; phase: Phase; settings: Partial<Settings> }> {
+  load(name: string, bytes: ArrayBuffer): Promise<Loaded> {
     return this.#ask('load', name, bytes, DEFAULTS);
   }
 
