@@ -101,7 +101,7 @@ class Reader {
       this.at += text[0].length;
       return `<mtext>${escaped(text[1]!)}</mtext>`;
     }
-    if (FUNCTIONS.has(name)) return `<mi>${name}</mi><mo>&#x2061;</mo>`;
+    if (FUNCTIONS.has(name)) return `<mi>${name}</mi>`;
     if (GREEK[name]) return `<mi>${GREEK[name]}</mi>`;
     const operator = OPERATORS[name];
     if (!operator) throw new Error(`formula "${this.source}": \\${name} is not known`);

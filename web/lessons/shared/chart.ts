@@ -49,14 +49,17 @@ export function chart(series: Series[], axes: Axes, summary: string): SVGElement
   const py = (y: number) => H - BOTTOM - ((y - y0) / (y1 - y0)) * (H - TOP - BOTTOM);
 
   const drawn: SVGElement[] = [];
-  const label = (value: number, log?: boolean) => (log ? `1e${few(value)}`.replace('1e0', '1').replace('1e1', '10') : few(value));
-  for (const y of ticks(y0, y1, 5)) {
+  const label = (value: number, log?: boolean) => (log ? few(Number((10 ** value).toPrecision(3))) : few(Number(value.toPrecision(6))));
+  // On a logarithmic axis whole powers of ten.
+  const places = (low: number, high: number, count: number, log?: boolean) =>
+    ticks(low, high, count).filter((at) => !log || Math.abs(at - Math.round(at)) < 1e-9);
+  for (const y of places(y0, y1, 5, axes.logY)) {
     drawn.push(
       svg('line', { x1: LEFT, x2: W - RIGHT, y1: py(y), y2: py(y), class: 'grid' }),
       svg('text', { x: LEFT - 6, y: py(y) + 4, 'text-anchor': 'end' }, label(y, axes.logY)),
     );
   }
-  for (const x of ticks(x0, x1, 6)) {
+  for (const x of places(x0, x1, 6, axes.logX)) {
     drawn.push(svg('text', { x: px(x), y: H - BOTTOM + 17, 'text-anchor': 'middle' }, label(x, axes.logX)));
   }
   drawn.push(
@@ -65,11 +68,11 @@ export function chart(series: Series[], axes: Axes, summary: string): SVGElement
     svg('text', { x: 14, y: (TOP + H - BOTTOM) / 2, 'text-anchor': 'middle', transform: `rotate(-90 14 ${(TOP + H - BOTTOM) / 2})` }, axes.y),
   );
   for (const { points, colour, dashed, dots } of series) {
-    const places = points.filter(usable).map(([x, y]) => [px(tx(x)), Math.min(H - BOTTOM, Math.max(TOP, py(ty(y))))] as const);
-    if (!places.length) continue;
-    const path = places.map(([x, y], i) => `${i ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
+    const dotted = points.filter(usable).map(([x, y]) => [px(tx(x)), Math.min(H - BOTTOM, Math.max(TOP, py(ty(y))))] as const);
+    if (!dotted.length) continue;
+    const path = dotted.map(([x, y], i) => `${i ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
     drawn.push(svg('path', { d: path, class: `line colour-${colour}${dashed ? ' dashed' : ''}` }));
-    if (dots) drawn.push(...places.map(([x, y]) => svg('circle', { cx: x, cy: y, r: 3.5, class: `dot colour-${colour}` })));
+    if (dots) drawn.push(...dotted.map(([x, y]) => svg('circle', { cx: x, cy: y, r: 3.5, class: `dot colour-${colour}` })));
   }
   const title = svg('title', {}, summary);
   return svg('svg', { viewBox: `0 0 ${W} ${H}`, class: 'chart', role: 'img', 'aria-label': summary }, title, ...drawn);

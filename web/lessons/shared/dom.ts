@@ -58,6 +58,7 @@ export function few(x: number | null | undefined, digits = 3): string {
   if (x === null || x === undefined || Number.isNaN(x)) return '–';
   if (x === 0) return '0';
   const size = Math.abs(x);
+  if (Number.isInteger(x) && size < 1e6) return String(x).replace('-', '−');
   const text = size >= 1e6 || size < 10 ** -digits ? x.toExponential(2) : x.toPrecision(Math.max(digits, Math.floor(Math.log10(size)) + 1));
   return text.replace(/^-/, '−').replace('e-', 'e−').replace('e+', 'e');
 }

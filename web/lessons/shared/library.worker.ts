@@ -2,6 +2,7 @@
 
 import init, { Engine } from '../pkg/centripetal_lessons.js';
 import base from '../data/base.safetensors?url';
+import wide from '../data/wide.safetensors?url';
 
 /** Calls that need the trained network and its images. */
 const WITH_BASE = new Set(['image', 'layers', 'cluster', 'surgery', 'duel.start', 'sensitivity', 'scale']);
@@ -26,8 +27,9 @@ async function unpacked(name: string): Promise<Uint8Array> {
 }
 
 async function load(into: Engine): Promise<void> {
-  const files = await Promise.all([bytes(new URL(base, self.location.href)), ...FILES.map(unpacked)]);
-  into.load(files[0]!, FILES, files.slice(1));
+  const here = (asset: string) => bytes(new URL(asset, self.location.href));
+  const [before, after, ...files] = await Promise.all([here(base), here(wide), ...FILES.map(unpacked)]);
+  into.load(before!, after!, FILES, files);
 }
 
 const said = (error: unknown) =>

@@ -57,10 +57,16 @@ impl Engine {
         Ok(Engine { school: School::new(device, clock) })
     }
 
-    /// Takes the base network's checkpoint and the four files of the data set, named as published.
-    pub fn load(&mut self, base: &[u8], names: Vec<String>, files: Vec<Uint8Array>) -> Result<(), JsValue> {
+    /// Takes the checkpoints before and after C-SGD and the four files of the data set, named as published.
+    pub fn load(
+        &mut self,
+        base: &[u8],
+        wide: &[u8],
+        names: Vec<String>,
+        files: Vec<Uint8Array>,
+    ) -> Result<(), JsValue> {
         let files: Vec<Vec<u8>> = files.iter().map(Uint8Array::to_vec).collect();
-        self.school.load(base, &names, &files).map_err(|error| fault(&error))
+        self.school.load(base, wide, &names, &files).map_err(|error| fault(&error))
     }
 
     /// Calls `name` with JSON and arrays; the answer is an object `{ value, arrays }`.

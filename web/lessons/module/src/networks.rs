@@ -7,7 +7,7 @@ use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig, Shortcut};
 use centripetal::prune::cluster::{Clustering, within_deviation};
 use centripetal::prune::criteria::Selection;
-use centripetal::prune::width::{Ratio, Rounding, WidthRule};
+use centripetal::prune::width::{Rounding, WidthRule};
 use centripetal::prune::{ClusterPlan, Clusters, Pace, certificate, surgery};
 use centripetal::train::{Answers, evaluate};
 use centripetal::{Result, Shape};
@@ -93,13 +93,11 @@ pub(crate) fn cluster(base: &Base, a: &Value) -> Result<Reply> {
     .into())
 }
 
-/// The base with the clusters of `conv1` collapsed, one member of the first cluster moved in one tensor, and cut.
+/// The network after C-SGD, one member of `conv1`'s first cluster moved in one tensor, and cut.
 pub(crate) async fn surgery(school: &School, a: &Value) -> Result<Reply> {
     let base = school.base()?;
     let (tensor, delta): (String, f32) = (get(a, "tensor")?, get(a, "delta")?);
-    let half = plan(WidthRule::All(Ratio::new(1, 2)?), Clustering::default(), 0);
-    let clusters = Clusters::find(&base.model, &base.coupling, &half)?;
-    let mut wide = surgery::snap(&base.model, &clusters);
+    let (clusters, mut wide) = (&base.clusters, base.wide.clone());
     let node = base.model.graph.find("conv1").ok_or_else(|| wrong("layer", "conv1"))?;
     let partition = clusters.of_node(node).ok_or_else(|| wrong("layer", "conv1 without clusters"))?;
     let cluster = partition.clusters().iter().find(|cluster| cluster.len() > 1);
@@ -108,7 +106,7 @@ pub(crate) async fn surgery(school: &School, a: &Value) -> Result<Reply> {
     let row_len = moved.data.len() / moved.dims[0].max(1);
     let row = cluster[1] * row_len;
     moved.data[row..row + row_len].iter_mut().for_each(|x| *x += delta);
-    let slim = surgery::cut(&wide, &clusters)?;
+    let slim = surgery::cut(&wide, clusters)?;
 
     let loader = base.test_loader()?;
     let before = evaluate(&school.device, &wide, &loader, Answers::Keep).await?;

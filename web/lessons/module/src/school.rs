@@ -8,6 +8,7 @@ use centripetal::device::Device;
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
+use centripetal::prune::Clusters;
 use centripetal::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,6 +36,9 @@ impl From<Value> for Reply {
 pub(crate) struct Base {
     pub(crate) model: Model,
     pub(crate) coupling: Coupling,
+    /// The same after C-SGD: its filters are identical in these clusters.
+    pub(crate) wide: Model,
+    pub(crate) clusters: Clusters,
     pub(crate) train: Arc<dyn Dataset>,
     pub(crate) test: Arc<dyn Dataset>,
 }
@@ -76,17 +80,19 @@ impl School {
         School { device: Arc::new(device), clock, base: None, plane: None, duel: None }
     }
 
-    /// Takes the base network's checkpoint and the files of its data set.
+    /// Takes the checkpoints of the base network and of the same after C-SGD, and the files of their data set.
     ///
     /// # Errors
     /// Those of the readers.
-    pub fn load(&mut self, base: &[u8], names: &[String], bytes: &[Vec<u8>]) -> Result<()> {
+    pub fn load(&mut self, base: &[u8], wide: &[u8], names: &[String], bytes: &[Vec<u8>]) -> Result<()> {
         let sources: Vec<Source<'_>> =
             names.iter().zip(bytes).map(|(name, bytes)| Source { name, bytes }).collect();
         let files::Splits { train, test } = files::open(&sources)?;
         let model = Checkpoint::from_bytes("base.safetensors", base)?.model;
         let coupling = Coupling::derive(&model.graph, &[])?;
-        self.base = Some(Base { model, coupling, train, test });
+        let wide = Checkpoint::from_bytes("wide.safetensors", wide)?;
+        let clusters = wide.clusters.unwrap_or_default();
+        self.base = Some(Base { model, coupling, wide: wide.model, clusters, train, test });
         Ok(())
     }
 

@@ -18,7 +18,8 @@ fn school() -> School {
     let files: Vec<Vec<u8>> =
         names.iter().map(|name| read(&format!("src/data/embedded/{name}"))).collect();
     let mut school = School::new(Device::cpu("a test"), clock);
-    school.load(&read("web/lessons/data/base.safetensors"), &names, &files).expect("the base loads");
+    let [base, wide] = ["base", "wide"].map(|name| read(&format!("web/lessons/data/{name}.safetensors")));
+    school.load(&base, &wide, &names, &files).expect("the base loads");
     school
 }
 
@@ -86,7 +87,7 @@ fn everything_answers() {
     for keep in ["3/4", "1/2", "1/4"] {
         shown(keep, &value(school, "scale", json!({ "keep": keep, "batch": 32 })));
     }
-    for lasso in [0.01, 0.02, 0.05] {
+    for lasso in [0.05, 0.3, 1.0] {
     let start = clock();
     value(school, "duel.start", json!({ "steps": 400, "lr": 0.03, "lasso": lasso, "keep": "1/2" }));
     for _ in 0..8 {
