@@ -61,8 +61,8 @@ export default async function duel(block: HTMLElement): Promise<void> {
       { name: 'zero: loss', colour: 1, points: of(({ zeroLoss }) => zeroLoss), dashed: true },
     ];
     curves.replaceChildren(
-      make('div', { class: 'grow' }, chart(left, { x: 'step', y: 'left to do', logY: true }, `What the cut will change, after ${shown.step} steps: ${few(last.chi, 2)} for identical filters, ${few(last.residue, 2)} for zeroed ones.`), legend(left)),
-      make('div', { class: 'grow' }, chart(loss, { x: 'step', y: 'training loss' }, 'Training loss of both networks.'), legend(loss)),
+      make('div', { class: 'grow' }, chart(left, { x: 'step', y: 'left to do', logY: true, narrow: true }, `What the cut will change, after ${shown.step} steps: ${few(last.chi, 2)} for identical filters, ${few(last.residue, 2)} for zeroed ones.`), legend(left)),
+      make('div', { class: 'grow' }, chart(loss, { x: 'step', y: 'training loss', narrow: true }, 'Training loss of both networks.'), legend(loss)),
     );
   }
   await reset();

@@ -15,7 +15,7 @@ export default async function plane(block: HTMLElement): Promise<void> {
   const told = () => void foretell();
   const lr = slider('lr', 'Learning rate τ', { least: 0.001, most: 0.5, step: 0.05, start: 0.05, log: true }, told);
   const momentum = slider('momentum', 'Momentum μ', { least: 0, most: 0.95, step: 0.05, start: 0.9 }, () => void again());
-  const strength = slider('strength', 'Strength ε', { least: 0, most: 2, step: 0.05, start: 0.3 }, told);
+  const strength = slider('strength', 'Strength ε', { least: 0, most: 2, step: 0.01, start: 0.05 }, told);
   const decay = slider('decay', 'Weight decay η', { least: 0, most: 0.1, step: 0.005, start: 0 }, told);
   const clusters = slider('clusters', 'Clusters', { least: 1, most: 12, step: 1, start: 3 }, () => void again());
   const kind = select('direction', 'Momentum is', [['plain', 'plain (heavy ball)'], ['nesterov', 'Nesterov’s']], 'plain', () => void again());
@@ -48,10 +48,10 @@ export default async function plane(block: HTMLElement): Promise<void> {
   async function foretell(): Promise<void> {
     const { value } = await call<Forecast>('plane.forecast', { ...settings(), steps: 400 });
     const needed = value.needed === null ? `No strength is enough in 400 steps. ${value.why?.replace(/^.*next: /, '') ?? ''}` : `Enough for identical filters would be a strength of ${few(value.needed)}.`;
-    promise.textContent = `Forecast for 400 steps: differences shrink by a factor of e^${few(value.logShrink)}. ${needed}`;
+    promise.replaceChildren('Forecast for 400 steps: differences shrink to e', make('sup', {}, few(value.logShrink)), ` of what they are. ${needed}`);
   }
   function draw(shown: Shown): void {
-    const place = ([x, y]: [number, number]) => [160 + 55 * x, 160 - 55 * y] as const;
+    const place = ([x, y]: [number, number]) => [160 + 46 * x, 150 - 46 * y] as const;
     const drawn: SVGElement[] = [];
     shown.points.forEach((point, i) => {
       const [x, y] = place(point);
@@ -72,8 +72,8 @@ export default async function plane(block: HTMLElement): Promise<void> {
     picture.replaceChildren(svg('svg', { viewBox: '0 0 320 320', class: 'chart square', role: 'img', 'aria-label': label }, ...drawn));
     const line = (index: 1 | 2) => shown.history.map((entry): [number, number] => [entry[0], entry[index] / Math.LN10]);
     const series: Series[] = [{ name: 'measured', colour: 0, points: line(1) }, { name: 'forecast', colour: 1, points: line(2), dashed: true }];
-    curve.replaceChildren(chart(series, { x: 'step', y: 'log10 of the difference' }, `Difference inside clusters over steps: measured ${few(shown.measured / Math.LN10)}, forecast ${few(shown.forecast / Math.LN10)} powers of ten.`), legend(series));
-    said.replaceChildren(`Step ${shown.step}. Differences inside clusters have shrunk to e^`, make('strong', { 'data-measured': '' }, few(shown.measured)), '; forecast e^', make('strong', { 'data-forecast': '' }, few(shown.forecast)), '.');
+    curve.replaceChildren(chart(series, { x: 'step', y: 'log10 of the difference', narrow: true }, `Difference inside clusters over steps: measured ${few(shown.measured / Math.LN10)}, forecast ${few(shown.forecast / Math.LN10)} powers of ten.`), legend(series));
+    said.replaceChildren(`Step ${shown.step}. Differences inside clusters have shrunk to e`, make('sup', { 'data-measured': '' }, few(shown.measured)), '; the forecast says e', make('sup', { 'data-forecast': '' }, few(shown.forecast)), '.');
   }
   await again();
 }

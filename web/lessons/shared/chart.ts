@@ -18,9 +18,11 @@ export interface Axes {
   logY?: boolean;
   /** Range of y, else that of the data. */
   range?: [number, number];
+  /** For half of the page's width. */
+  narrow?: boolean;
 }
 
-const W = 640;
+const WIDE = 640;
 const H = 300;
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 14, 14, 44];
 
@@ -35,6 +37,7 @@ function ticks(low: number, high: number, count: number): number[] {
 
 /** A chart; `summary` says in words what it shows. */
 export function chart(series: Series[], axes: Axes, summary: string): SVGElement {
+  const W = axes.narrow ? 400 : WIDE;
   const tx = (x: number) => (axes.logX ? Math.log10(x) : x);
   const ty = (y: number) => (axes.logY ? Math.log10(y) : y);
   const usable = ([x, y]: [number, number]) => Number.isFinite(tx(x)) && Number.isFinite(ty(y));
@@ -49,7 +52,10 @@ export function chart(series: Series[], axes: Axes, summary: string): SVGElement
   const py = (y: number) => H - BOTTOM - ((y - y0) / (y1 - y0)) * (H - TOP - BOTTOM);
 
   const drawn: SVGElement[] = [];
-  const label = (value: number, log?: boolean) => (log ? few(Number((10 ** value).toPrecision(3))) : few(Number(value.toPrecision(6))));
+  const label = (value: number, log?: boolean) => {
+    const shown = Number((log ? 10 ** value : value).toPrecision(6));
+    return Math.abs(shown) >= 1e5 || (shown !== 0 && Math.abs(shown) < 1e-4) ? few(shown, 1).replace('.00', '') : String(shown).replace('-', '−');
+  };
   // On a logarithmic axis whole powers of ten.
   const places = (low: number, high: number, count: number, log?: boolean) =>
     ticks(low, high, count).filter((at) => !log || Math.abs(at - Math.round(at)) < 1e-9);
@@ -59,7 +65,7 @@ export function chart(series: Series[], axes: Axes, summary: string): SVGElement
       svg('text', { x: LEFT - 6, y: py(y) + 4, 'text-anchor': 'end' }, label(y, axes.logY)),
     );
   }
-  for (const x of places(x0, x1, 6, axes.logX)) {
+  for (const x of places(x0, x1, axes.narrow ? 4 : 6, axes.logX)) {
     drawn.push(svg('text', { x: px(x), y: H - BOTTOM + 17, 'text-anchor': 'middle' }, label(x, axes.logX)));
   }
   drawn.push(

@@ -24,7 +24,7 @@ export function slider(
     output.textContent = few(current());
     input.setAttribute('aria-valuetext', few(current()));
   };
-  const current = () => (log ? Number(from(Number(input.value)).toPrecision(3)) : Number(input.value));
+  const current = () => (log ? Number(from(Number(input.value)).toPrecision(2)) : Number(input.value));
   input.oninput = () => {
     show();
     remember({ [name]: current() });

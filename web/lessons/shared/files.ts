@@ -41,7 +41,9 @@ export function excerpt(source: string, item: string): Excerpt {
     const end = lines.findIndex((line) => !line.startsWith('//'));
     return { text: lines.slice(0, end).join('\n'), line: 1 };
   }
-  const start = lines.findIndex((line) => new RegExp(`^\\s*(pub(\\([a-z]+\\))? )?(static|fn|struct|enum|trait|const fn) ${item}\\b`).test(line));
+  // `impl_X` is the block of X's methods.
+  const words = item.startsWith('impl_') ? `impl ${item.slice(5)}` : `(static|fn|struct|enum|trait|const fn) ${item}`;
+  const start = lines.findIndex((line) => new RegExp(`^\\s*(pub(\\([a-z]+\\))? )?${words}\\b`).test(line));
   if (start < 0) throw new Error(`${item} is not in the file`);
   const indent = /^\s*/.exec(lines[start]!)![0];
   let first = start;

@@ -17,7 +17,8 @@ const RUNS: usize = 9;
 /// Accuracy when one group alone is made narrower without any training: filters merged by k-means, or deleted by L1 norm.
 pub(crate) async fn sensitivity(school: &School, a: &Value) -> Result<Reply> {
     let base = school.base()?;
-    let (group, keep, method): (usize, usize, String) = (get(a, "group")?, get(a, "keep")?, get(a, "method")?);
+    let (group, keep, method): (usize, usize, String) =
+        (get(a, "group")?, get(a, "keep")?, get(a, "method")?);
     let clusters = Clusters::find(&base.model, &base.coupling, &one_group(group, keep))?;
     let slim = match method.as_str() {
         "merge" => surgery::cut(&base.model, &clusters)?,

@@ -38,8 +38,11 @@ impl Duel {
         let base: &Base = school.base()?;
         let (total, lr, lasso): (u64, f64, f64) = (get(a, "steps")?, get(a, "lr")?, get(a, "lasso")?);
         let keep = Ratio::parse("keep", &get::<String>(a, "keep")?)?;
-        let clusters =
-            Clusters::find(&base.model, &base.coupling, &plan(WidthRule::All(keep), Clustering::default(), 0))?;
+        let clusters = Clusters::find(
+            &base.model,
+            &base.coupling,
+            &plan(WidthRule::All(keep), Clustering::default(), 0),
+        )?;
         let schedule = Schedule { base_lr: lr, total_steps: total, warmup_steps: 0, decay: Decay::Constant };
         let strength = auto_strength(&schedule, 0.9, Direction::HeavyBall, 0.0, AUTO_TARGET)?;
         let plain = TrainConfig {
@@ -89,9 +92,8 @@ impl Duel {
             0 => [None; 2],
             _ => [Some(self.identity.metrics().await?), Some(self.zero.metrics().await?)],
         };
-        let loss = |i: usize| {
-            losses[i].as_ref().map(|metrics| metrics.loss_sum / metrics.samples.max(1) as f64)
-        };
+        let loss =
+            |i: usize| losses[i].as_ref().map(|metrics| metrics.loss_sum / metrics.samples.max(1) as f64);
         self.history.push(json!({
             "step": self.step,
             "chi": self.chi(&identity),

@@ -18,9 +18,10 @@ pub(crate) fn describe(name: &str) -> Result<Reply> {
         .bindings
         .iter()
         .map(|binding| json!({ "name": binding.name, "write": binding.access == Access::Write }));
-    let shaders = kernel.shaders.iter().map(|shader| {
-        json!({ "name": shader.name, "memory": shader.uses_workgroup_memory() })
-    });
+    let shaders = kernel
+        .shaders
+        .iter()
+        .map(|shader| json!({ "name": shader.name, "memory": shader.uses_workgroup_memory() }));
     Ok(json!({
         "name": kernel.name,
         "fields": kernel.params.iter().map(|field| json!({ "name": field.name, "scalar": field.scalar })).collect::<Vec<_>>(),
@@ -51,7 +52,8 @@ fn words(params: &[u8]) -> Vec<u32> {
 
 /// Workgroups of every shader of `kernel`, by its name.
 fn grids(kernel: &Kernel, params: &[u8]) -> Value {
-    let grids = kernel.shaders.iter().map(|shader| (shader.name.to_owned(), json!((shader.workgroups)(params))));
+    let grids =
+        kernel.shaders.iter().map(|shader| (shader.name.to_owned(), json!((shader.workgroups)(params))));
     Value::Object(grids.collect::<Map<_, _>>())
 }
 
@@ -121,7 +123,9 @@ pub(crate) fn judge(name: &str, index: usize, found: &[Vec<f32>]) -> Result<Repl
         .map(|binding| binding.name)
         .collect();
     let (mut nmse, mut worst, mut first) = (0.0f64, 0.0f64, None);
-    for ((output, (name, expected)), found) in case.outputs.iter().zip(written.iter().zip(&expected)).zip(found) {
+    for ((output, (name, expected)), found) in
+        case.outputs.iter().zip(written.iter().zip(&expected)).zip(found)
+    {
         let is_float = |i: usize| !output.integers.contains(&i);
         let largest = (0..expected.len())
             .filter(|&i| is_float(i) && expected[i].is_finite())
@@ -184,7 +188,8 @@ fn named(case: &Case) -> Value {
 /// Where number `index` of a buffer of `len` lies, by the dimensions that the uniform names: `n 0, k 1, p 2, q 0`.
 fn place(case: &Case, index: usize, len: usize) -> Option<String> {
     let params = named(case);
-    let forms: &[&[&str]] = &[&["n", "k", "p", "q"], &["n", "c", "h", "w"], &["n", "c", "pixels"], &["k", "c", "r", "s"]];
+    let forms: &[&[&str]] =
+        &[&["n", "k", "p", "q"], &["n", "c", "h", "w"], &["n", "c", "pixels"], &["k", "c", "r", "s"]];
     let dims = forms.iter().find_map(|form| {
         let dims: Option<Vec<(&str, usize)>> =
             form.iter().map(|&name| Some((name, params[name].as_u64()? as usize))).collect();

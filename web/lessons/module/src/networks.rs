@@ -69,8 +69,7 @@ pub(crate) fn layers(base: &Base) -> Result<Reply> {
 /// Clusters of one layer's filters, with their deviation.
 pub(crate) fn cluster(base: &Base, a: &Value) -> Result<Reply> {
     let name: String = get(a, "layer")?;
-    let weight =
-        base.model.tensors.get(&format!("{name}.weight")).ok_or_else(|| wrong("layer", &name))?;
+    let weight = base.model.tensors.get(&format!("{name}.weight")).ok_or_else(|| wrong("layer", &name))?;
     let row_len = weight.data.len() / weight.dims[0].max(1);
     let method: Clustering = get::<String>(a, "method")?.parse()?;
     let seed = get(a, "seed")?;
@@ -80,8 +79,7 @@ pub(crate) fn cluster(base: &Base, a: &Value) -> Result<Reply> {
         Ok((partition, deviation))
     };
     let (partition, deviation) = of(get(a, "keep")?)?;
-    let curve: Vec<f64> =
-        (1..=weight.dims[0]).map(|keep| Ok(of(keep)?.1.chi)).collect::<Result<_>>()?;
+    let curve: Vec<f64> = (1..=weight.dims[0]).map(|keep| Ok(of(keep)?.1.chi)).collect::<Result<_>>()?;
     Ok(json!({
         "labels": partition.cluster_of(),
         "clusters": partition.clusters(),
@@ -127,12 +125,13 @@ pub(crate) async fn surgery(school: &School, a: &Value) -> Result<Reply> {
         })
     });
     // What the layer hands on for a first pixel of 1, by the numbers that must agree.
-    let facts = ["conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var"].map(|name| {
-        let tensor = &wide.tensors[name];
-        let len = tensor.data.len() / tensor.dims[0].max(1);
-        let shown = cluster.iter().map(|&row| tensor.data[row * len + len / 2]);
-        json!({ "tensor": name, "values": shown.collect::<Vec<_>>() })
-    });
+    let facts =
+        ["conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var"].map(|name| {
+            let tensor = &wide.tensors[name];
+            let len = tensor.data.len() / tensor.dims[0].max(1);
+            let shown = cluster.iter().map(|&row| tensor.data[row * len + len / 2]);
+            json!({ "tensor": name, "values": shown.collect::<Vec<_>>() })
+        });
     Ok(json!({
         "cluster": cluster,
         "survivor": cluster[0],
@@ -205,7 +204,9 @@ pub(crate) fn cut_alone(a: &Value) -> Result<Reply> {
     let clusters: Clusters = serde_json::from_value(json!({ "nodes": { node.to_string(): partition } }))
         .map_err(|error| wrong("clusters", &error.to_string()))?;
     Ok(match surgery::cut(&model, &clusters) {
-        Ok(slim) => json!({ "done": true, "macs": slim.graph.macs()?, "params": slim.graph.parameter_count() }),
+        Ok(slim) => {
+            json!({ "done": true, "macs": slim.graph.macs()?, "params": slim.graph.parameter_count() })
+        }
         Err(error) => json!({ "done": false, "why": error.to_string() }),
     }
     .into())
@@ -223,9 +224,9 @@ pub(crate) fn cut_together(a: &Value) -> Result<Reply> {
     let selection = Selection::without(&model, &coupling, &[(index, vec![0])])?;
     let slim = surgery::delete(&model, &selection)?;
     let (before, after) = (model.graph.shapes()?, slim.graph.shapes()?);
-    let narrower = (0..before.len()).filter(|&id| after[id].c < before[id].c).map(|id| {
-        json!({ "name": model.graph.nodes[id].name, "before": before[id].c, "after": after[id].c })
-    });
+    let narrower = (0..before.len()).filter(|&id| after[id].c < before[id].c).map(
+        |id| json!({ "name": model.graph.nodes[id].name, "before": before[id].c, "after": after[id].c }),
+    );
     Ok(json!({
         "done": true,
         "narrower": narrower.collect::<Vec<_>>(),

@@ -80,7 +80,8 @@ pub(crate) fn gradient(h: f64) -> Result<Reply> {
         let worst = differences(h).into_iter().zip(&backward).map(|(a, b)| (a - f64::from(*b)).abs());
         worst.fold(0.0, f64::max)
     };
-    let curve: Vec<(f64, f64)> = (-28..=4).map(|i| 10f64.powf(f64::from(i) / 4.0)).map(|h| (h, error(h))).collect();
+    let curve: Vec<(f64, f64)> =
+        (-28..=4).map(|i| 10f64.powf(f64::from(i) / 4.0)).map(|h| (h, error(h))).collect();
     Ok(json!({
         "x": x, "weight": weight, "y": y, "s": s, "pull": pull(), "dy": dy, "loss": loss(&x, &weight),
         "backward": backward, "differences": differences(h), "error": error(h), "curve": curve,

@@ -40,7 +40,8 @@ impl Plane {
             return Err(wrong("points", &count.to_string()));
         }
         let mut rng = Rng::new(get::<u64>(a, "seed")?);
-        let mut numbers = |spread: f32| -> Vec<f32> { (0..count * DIMS).map(|_| spread * rng.normal()).collect() };
+        let mut numbers =
+            |spread: f32| -> Vec<f32> { (0..count * DIMS).map(|_| spread * rng.normal()).collect() };
         let points = numbers(1.0);
         // What the data wants of each filter: near where training without clusters has brought it.
         let goals: Vec<f32> = numbers(0.35).iter().zip(&points).map(|(away, point)| point + away).collect();
@@ -94,7 +95,8 @@ impl Plane {
             // The loss is a bowl around each point's goal.
             let bowl = |(point, goal): (&f32, &f32)| curvature * (point - goal);
             let gradients: Vec<f32> = self.points.iter().zip(&self.goals).map(bowl).collect();
-            let (segments, members) = (bytemuck::cast_slice(&self.segments), bytemuck::cast_slice(&self.members));
+            let (segments, members) =
+                (bytemuck::cast_slice(&self.segments), bytemuck::cast_slice(&self.members));
             let inputs: [&[f32]; 4] = [&gradients, &[0.0; 5], segments, members];
             (CSGD_STEP.twin)(Args::of(&params, &inputs, [&mut self.points, &mut self.velocity]));
             self.contraction.step(lr, strength + decay);
@@ -133,9 +135,14 @@ impl Plane {
 
 /// What a constant rate does over `steps` steps, and the strength that would be enough.
 pub(crate) fn forecast(a: &Value) -> Result<Reply> {
-    let schedule =
-        Schedule { base_lr: get(a, "lr")?, total_steps: get(a, "steps")?, warmup_steps: 0, decay: Decay::Constant };
-    let (momentum, strength, decay): (f64, f64, f64) = (get(a, "momentum")?, get(a, "strength")?, get(a, "decay")?);
+    let schedule = Schedule {
+        base_lr: get(a, "lr")?,
+        total_steps: get(a, "steps")?,
+        warmup_steps: 0,
+        decay: Decay::Constant,
+    };
+    let (momentum, strength, decay): (f64, f64, f64) =
+        (get(a, "momentum")?, get(a, "strength")?, get(a, "decay")?);
     let direction = direction(a)?;
     let forecast = log_contraction(&schedule, momentum, direction, strength, decay);
     let needed = auto_strength(&schedule, momentum, direction, decay, AUTO_TARGET);

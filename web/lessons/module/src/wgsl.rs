@@ -28,12 +28,19 @@ pub(crate) fn check(source: &str, rounds: u32) -> Value {
         return problem(&error.as_inner().to_string(), &notes, error.location(source), source);
     }
     let Some(main) = module.entry_points.iter().find(|entry| entry.name == "main") else {
-        return problem("there is no entry point `main`", &["keep `@compute` and `fn main`".into()], None, source);
+        return problem(
+            "there is no entry point `main`",
+            &["keep `@compute` and `fn main`".into()],
+            None,
+            source,
+        );
     };
     let [x, y, z] = main.workgroup_size;
     if x.saturating_mul(y).saturating_mul(z) > MAX_INVOCATIONS {
         let message = format!("a workgroup of {x} x {y} x {z} invocations is too large");
-        let note = format!("WebGPU promises {MAX_INVOCATIONS} invocations a workgroup on every adapter, and no more");
+        let note = format!(
+            "WebGPU promises {MAX_INVOCATIONS} invocations a workgroup on every adapter, and no more"
+        );
         return problem(&message, &[note], None, source);
     }
     json!({ "ok": true, "workgroup": [x, y, z], "guarded": guarded(source, rounds) })
@@ -49,7 +56,8 @@ fn problem(message: &str, notes: &[String], location: Option<naga::SourceLocatio
         let marked: String = source.get(start..start + length).unwrap_or("").chars().take(80).collect();
         json!({ "line": at.line_number, "column": at.line_position, "length": length, "marked": marked })
     });
-    let mut notes: Vec<&String> = notes.iter().filter(|note| !note.is_empty() && note.as_str() != message).collect();
+    let mut notes: Vec<&String> =
+        notes.iter().filter(|note| !note.is_empty() && note.as_str() != message).collect();
     notes.dedup();
     json!({ "ok": false, "message": message, "notes": notes, "place": place })
 }
@@ -157,9 +165,17 @@ mod tests {
             let guarded = first["guarded"].as_str().expect("text");
             let again = check(guarded, 1000);
             assert_eq!(again["ok"], true, "{} guarded: {again}", shader.name);
-            let code = |text: &str| blanked(text).split(|&b| !is_word(b)).filter(|w| matches!(*w, b"for" | b"while" | b"loop")).count();
+            let code = |text: &str| {
+                blanked(text)
+                    .split(|&b| !is_word(b))
+                    .filter(|w| matches!(*w, b"for" | b"while" | b"loop"))
+                    .count()
+            };
             assert_eq!(guarded.matches("lesson_rounds++").count(), code(shader.wgsl), "{}", shader.name);
-            assert_eq!(guarded.lines().count(), shader.wgsl.lines().count() + 2 * usize::from(code(shader.wgsl) > 0));
+            assert_eq!(
+                guarded.lines().count(),
+                shader.wgsl.lines().count() + 2 * usize::from(code(shader.wgsl) > 0)
+            );
         }
     }
 
@@ -181,7 +197,10 @@ mod tests {
 
     #[test]
     fn comments_hold_no_loops() {
-        let said = check("// for loop { while\n/* loop { /* for */ } */\n@compute @workgroup_size(1)\nfn main() { loop { break; } }\n", 7);
+        let said = check(
+            "// for loop { while\n/* loop { /* for */ } */\n@compute @workgroup_size(1)\nfn main() { loop { break; } }\n",
+            7,
+        );
         let guarded = said["guarded"].as_str().expect("text");
         assert_eq!(guarded.matches("lesson_rounds++").count(), 1);
         assert!(guarded.contains("const lesson_most = 7u;"));
