@@ -2,7 +2,7 @@
 
 import { chart, legend, type Series } from '../shared/chart.ts';
 import { select, slider } from '../shared/controls.ts';
-import { few, make } from '../shared/dom.ts';
+import { few, latest, make } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
 interface Layer { name: string; group: number; width: number; dims: [number, number, number, number] }
@@ -30,7 +30,7 @@ function filterTile(weights: Float32Array, [, channels, height, width]: Layer['d
 export default async function cluster(block: HTMLElement): Promise<void> {
   const { value, arrays } = await call<Layer[]>('layers');
   const layers = value as unknown as Layer[];
-  const redraw = () => void draw();
+  const redraw = latest(() => draw());
   const layer = select('layer', 'Layer', layers.map(({ name, width }) => [name, `${name}, ${width} filters`]), layers.at(-1)!.name, redraw);
   const method = select('method', 'Clusters by', METHODS, 'kmeans', redraw);
   const keep = slider('keep', 'Clusters: filters that stay', { least: 1, most: 16, step: 1, start: 8 }, redraw);

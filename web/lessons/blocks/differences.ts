@@ -2,7 +2,7 @@
 
 import { chart, legend, type Series } from '../shared/chart.ts';
 import { slider } from '../shared/controls.ts';
-import { few, make, table } from '../shared/dom.ts';
+import { few, latest, make, table } from '../shared/dom.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
 import { call } from '../shared/library.ts';
@@ -12,7 +12,7 @@ interface Gradient {
 }
 
 export default async function differences(block: HTMLElement): Promise<void> {
-  const h = slider('h', 'h: how far each weight is moved', { least: 1e-7, most: 1, step: 0.25, start: 0.001, log: true }, () => void draw());
+  const h = slider('h', 'h: how far each weight is moved', { least: 1e-7, most: 1, step: 0.25, start: 0.001, log: true }, latest(() => draw()));
   const holder = make('div');
   const curve = make('div');
   block.append(make('div', { class: 'controls' }, h.root), holder, curve);

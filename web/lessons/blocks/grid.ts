@@ -1,13 +1,13 @@
 /** Lesson 3: which invocation computes which output pixel. */
 
 import { player, slider } from '../shared/controls.ts';
-import { make } from '../shared/dom.ts';
+import { latest, make } from '../shared/dom.ts';
 import { twin } from '../shared/kernel.ts';
 import { remember, numberSetting } from '../shared/state.ts';
 
 export default async function grid(block: HTMLElement): Promise<void> {
   let index = numberSetting('invocation', 70, 0, 4095);
-  const side = slider('side', 'Side of the output, P = Q', { least: 4, most: 16, step: 1, start: 10 }, () => void draw());
+  const side = slider('side', 'Side of the output, P = Q', { least: 4, most: 16, step: 1, start: 10 }, latest(() => draw()));
   const holder = make('div', { class: 'row' });
   const said = make('p', { class: 'figures', role: 'status' });
   const play = player(

@@ -2,13 +2,13 @@
 
 import { chart, legend, type Series } from '../shared/chart.ts';
 import { slider } from '../shared/controls.ts';
-import { few, make, table } from '../shared/dom.ts';
+import { few, latest, make, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
 interface Variance { exact: number; twin: number; onePass: number; mean: number; unbiased: number }
 
 export default async function onepass(block: HTMLElement): Promise<void> {
-  const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, () => void draw());
+  const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, latest(() => draw()));
   const holder = make('div');
   const curve = make('div');
   block.append(make('div', { class: 'controls' }, mean.root), holder, curve);

@@ -1,7 +1,7 @@
 /** Lesson 1: a real picture through a filter that the reader sets. */
 
 import { select, slider } from '../shared/controls.ts';
-import { few, make } from '../shared/dom.ts';
+import { few, latest, make } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
@@ -25,7 +25,7 @@ export function plane(values: Float32Array, side: number, label: string): HTMLEl
 }
 
 export default async function picture(block: HTMLElement): Promise<void> {
-  const redraw = () => void draw();
+  const redraw = latest(() => draw());
   const index = slider('picture', 'Picture', { least: 0, most: 99, step: 1, start: 1 }, redraw);
   const preset = select('taps', 'Filter', [['horizontal', 'Horizontal edges'], ['vertical', 'Vertical edges'], ['blur', 'Mean of nine'], ['sharpen', 'Sharpen']], 'horizontal', redraw);
   const holder = make('div', { class: 'row' });

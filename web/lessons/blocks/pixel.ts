@@ -1,7 +1,7 @@
 /** Lesson 1: a small picture, a filter, and one output pixel as its nine products. */
 
 import { player, select, slider } from '../shared/controls.ts';
-import { few, make, table } from '../shared/dom.ts';
+import { few, latest, make, table } from '../shared/dom.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
 import { numberSetting, remember } from '../shared/state.ts';
@@ -29,7 +29,7 @@ const grid = (caption: string, columns: number, cells: Node[]): HTMLElement => {
 };
 
 export default async function pixel(block: HTMLElement): Promise<void> {
-  const redraw = () => void draw();
+  const redraw = latest(() => draw());
   const filter = select('filter', 'Filter', [['edges', 'Edges (Sobel)'], ['blur', 'Sum of nine'], ['sharpen', 'Sharpen'], ['one', 'Only the middle']], 'edges', redraw);
   const stride = slider('stride', 'Stride: pixels from one output to the next', { least: 1, most: 3, step: 1, start: 1 }, redraw);
   const pad = slider('padding', 'Padding: zeros around the picture', { least: 0, most: 2, step: 1, start: 0 }, redraw);

@@ -1,7 +1,7 @@
 /** Lesson 7: a cut with live numbers, and what one number that does not agree does to it. */
 
 import { select, slider } from '../shared/controls.ts';
-import { few, grouped, make, percent, table } from '../shared/dom.ts';
+import { few, grouped, latest, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
 interface Cut {
@@ -17,7 +17,7 @@ const NAMES: [string, string][] = [
 ];
 
 export default async function surgery(block: HTMLElement): Promise<void> {
-  const redraw = () => void draw();
+  const redraw = latest(() => draw());
   const tensor = select('tensor', 'Number that one member has for itself', NAMES, 'bn1.weight', redraw);
   const delta = slider('delta', 'By how much it differs', { least: 0, most: 0.5, step: 0.01, start: 0 }, redraw);
   const verdict = make('p', { class: 'verdict', role: 'status' });
@@ -25,12 +25,9 @@ export default async function surgery(block: HTMLElement): Promise<void> {
   const sums = make('div');
   const certificate = make('div');
   block.append(make('div', { class: 'controls' }, tensor.root, delta.root), verdict, facts, sums, certificate);
-  let asked = 0;
 
   async function draw(): Promise<void> {
-    const mine = ++asked;
     const { value } = await call<Cut>('surgery', { tensor: tensor.value, delta: delta.value });
-    if (mine !== asked) return;
     const exact = value.agreement === value.samples;
     verdict.className = `verdict ${exact ? 'good' : 'bad'}`;
     verdict.textContent = `${grouped(value.agreement)} of ${grouped(value.samples)} answers are the same after the cut; the largest difference of a logit is ${few(value.maxLogitDiff, 2)}.`;

@@ -1,9 +1,11 @@
 /** Build time: a lesson's file holds its text alone; this puts head, navigation and formulas around and into it. */
 
-import { basename } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
 import type { Plugin } from 'vite';
 import { LESSONS } from './course.ts';
 import { withFormulas } from './mathml.ts';
+import { answers, times } from './teacher.ts';
 
 const POLICY =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'";
@@ -33,7 +35,12 @@ export function page(name: string, body: string): string {
   const kind = lesson ? `Lesson ${index + 1} of ${LESSONS.length}, ${lesson.minutes} minutes` : 'Centripetal';
   const heading = `<header class="opening"><p class="kind">${kind}</p><h1>${lesson?.title ?? title}</h1>${
     lesson ? `<p class="about">${lesson.about}</p><p class="needs">Assumes: ${lesson.needs}</p>` : ''}</header>`;
-  const text = withFormulas(body.replace('<!-- path -->', path()));
+  const parts: Record<string, () => string> = {
+    path,
+    times,
+    answers: () => answers((file) => readFileSync(resolve(import.meta.dirname, '..', `${file}.html`), 'utf8')),
+  };
+  const text = withFormulas(body.replaceAll(/<!-- (\w+) -->/g, (_, part: string) => parts[part]!()));
   return `<!doctype html>
 <html lang="en">
   <head>

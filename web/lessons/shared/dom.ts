@@ -66,3 +66,23 @@ export function few(x: number | null | undefined, digits = 3): string {
 export const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 
 export const grouped = (x: number) => Math.round(x).toLocaleString('en');
+
+/** Calls `draw` now, or once more when the call under way is done: a slider moves faster than some pictures are made. */
+export function latest(draw: () => Promise<void>): () => void {
+  let [busy, again] = [false, false];
+  return () => {
+    again = true;
+    if (busy) return;
+    busy = true;
+    void (async () => {
+      try {
+        while (again) {
+          again = false;
+          await draw();
+        }
+      } finally {
+        busy = false;
+      }
+    })();
+  };
+}

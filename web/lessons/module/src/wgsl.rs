@@ -126,7 +126,6 @@ fn guarded(source: &str, rounds: u32) -> String {
         i = end;
     }
     insertions.sort();
-    insertions.dedup();
     let mut result = String::with_capacity(source.len() + insertions.len() * 120);
     let mut from = 0;
     for (at, what) in &insertions {
@@ -146,10 +145,13 @@ fn guarded(source: &str, rounds: u32) -> String {
     result
 }
 
+/// Each loop has a counter of its own, declared where its function begins: one that several loops share would not be the
+/// same in all invocations after a loop whose rounds differ, and then no barrier may stand in a later loop.
 fn guard(insertions: &mut Vec<(usize, String)>, function: usize, at: usize) {
-    insertions.push((function + 1, " var lesson_rounds = 0u;".into()));
-    let stop = " lesson_rounds++; if lesson_rounds > lesson_most { lesson_flag[0] = 1u; break; }";
-    insertions.push((at + 1, stop.into()));
+    let name = format!("lesson_rounds_{at}");
+    insertions.push((function + 1, format!(" var {name} = 0u;")));
+    let stop = format!(" {name}++; if {name} > lesson_most {{ lesson_flag[0] = 1u; break; }}");
+    insertions.push((at + 1, stop));
 }
 
 #[cfg(test)]
@@ -171,7 +173,12 @@ mod tests {
                     .filter(|w| matches!(*w, b"for" | b"while" | b"loop"))
                     .count()
             };
-            assert_eq!(guarded.matches("lesson_rounds++").count(), code(shader.wgsl), "{}", shader.name);
+            assert_eq!(
+                guarded.matches("++; if lesson_rounds_").count(),
+                code(shader.wgsl),
+                "{}",
+                shader.name
+            );
             assert_eq!(
                 guarded.lines().count(),
                 shader.wgsl.lines().count() + 2 * usize::from(code(shader.wgsl) > 0)
@@ -196,13 +203,29 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_without_end_is_accepted_and_ended() {
+        let shader =
+            KERNELS.iter().flat_map(|kernel| kernel.shaders).find(|shader| shader.name == "accumulate");
+        let text = shader.expect("it is there").wgsl;
+        for code in
+            ["loop { }", "loop { if params.len == 0u { break; } }", "var a = 1u; while a > 0u { a = 2u; }"]
+        {
+            let endless = text.replacen("    let i =", &format!("    {code}\n    let i ="), 1);
+            let said = check(&endless, 9);
+            assert_eq!(said["ok"], true, "{code}: {said}");
+            let guarded = said["guarded"].as_str().expect("text");
+            assert_eq!(check(guarded, 9)["ok"], true, "{code}: {}", check(guarded, 9));
+        }
+    }
+
+    #[test]
     fn comments_hold_no_loops() {
         let said = check(
             "// for loop { while\n/* loop { /* for */ } */\n@compute @workgroup_size(1)\nfn main() { loop { break; } }\n",
             7,
         );
         let guarded = said["guarded"].as_str().expect("text");
-        assert_eq!(guarded.matches("lesson_rounds++").count(), 1);
+        assert_eq!(guarded.matches("++; if lesson_rounds_").count(), 1);
         assert!(guarded.contains("const lesson_most = 7u;"));
         assert_eq!(check(guarded, 7)["ok"], true);
     }
