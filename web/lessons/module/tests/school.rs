@@ -101,6 +101,24 @@ fn a_convolution_has_the_size_that_the_formula_says() {
 }
 
 #[test]
+fn the_kernels_load_and_multiply_as_often_as_stated() {
+    let lesson = Lesson::open("03-gpu");
+    lesson.states("A dimension of the grid ends at 65,535 workgroups");
+    assert_eq!(centripetal::device::MAX_WORKGROUPS, 65_535);
+    let shader = |name: &str| String::from_utf8(read(&format!("shaders/{name}.wgsl"))).expect("UTF-8");
+    lesson.states("8 filters × 8 pixels");
+    lesson.states("16 variables of four numbers");
+    let text = shader("conv2d_forward");
+    let sums =
+        text.lines().filter(|line| line.trim_start().starts_with("sum_") && line.contains("+=")).count();
+    assert_eq!(sums * 4, 64);
+    lesson.states("once for 16 filters");
+    assert!(shader("conv2d_forward_tiled").contains("var<workgroup> filters: array<vec4<f32>, 64>"));
+    lesson.states("the pixels as two vectors of four that lie 64 pixels apart");
+    assert!(shader("conv2d_forward_tiled").contains("let pixel_b = pixel_a + 64u;"));
+}
+
+#[test]
 fn one_pass_loses_the_variance() {
     let (school, lesson) = (&mut school(), Lesson::open("04-batch-norm"));
     lesson.states("At a mean of 1,000 the formula even gives a <em>negative</em> variance");
