@@ -38,6 +38,7 @@ export default async function cluster(block: HTMLElement): Promise<void> {
   const said = make('p', { class: 'figures', role: 'status' });
   const tiles = make('div', { class: 'row' });
   const curve = make('div');
+  const curves = new Map<string, number[]>();
   block.append(make('div', { class: 'controls' }, layer.root, method.root, keep.root, seed.root), said, tiles, curve);
 
   async function draw(): Promise<void> {
@@ -46,8 +47,9 @@ export default async function cluster(block: HTMLElement): Promise<void> {
     const weights = arrays[index]!;
     const length = weights.length / dims[0];
     const kept = Math.min(keep.value, width);
-    const of = async (by: string) => (await call<Clustered>('cluster', { layer: layer.value, method: by, keep: kept, seed: seed.value })).value;
-    const shown = await of(method.value);
+    const of = async (by: string, withCurve: boolean) =>
+      (await call<Clustered>('cluster', { layer: layer.value, method: by, keep: kept, seed: seed.value, curve: withCurve })).value;
+    const shown = await of(method.value, false);
     const most = weights.reduce((largest, weight) => Math.max(largest, Math.abs(weight)), 0);
     said.replaceChildren(
       `${width} filters in ${kept} clusters. Deviation χ `, make('strong', { 'data-chi': '' }, few(shown.chi, 4)),
@@ -61,7 +63,9 @@ export default async function cluster(block: HTMLElement): Promise<void> {
     );
     const series: Series[] = [];
     for (const [i, [by, name]] of METHODS.entries()) {
-      const points = (await of(by)).curve.map((chi, at): [number, number] => [at + 1, chi]);
+      const key = `${by} ${layer.value} ${seed.value}`;
+      if (!curves.has(key)) curves.set(key, (await of(by, true)).curve);
+      const points = curves.get(key)!.map((chi, at): [number, number] => [at + 1, chi]);
       series.push({ name, colour: i, points, dots: by === method.value, dashed: by !== method.value });
     }
     curve.replaceChildren(

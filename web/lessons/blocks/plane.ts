@@ -51,7 +51,10 @@ export default async function plane(block: HTMLElement): Promise<void> {
     promise.replaceChildren('Forecast for 400 steps: differences shrink to e', make('sup', {}, few(value.logShrink)), ` of what they are. ${needed}`);
   }
   function draw(shown: Shown): void {
-    const place = ([x, y]: [number, number]) => [160 + 46 * x, 150 - 46 * y] as const;
+    // The goals do not move, so the picture does not.
+    const middle = (axis: 0 | 1) => shown.goals.reduce((sum, goal) => sum + goal[axis], 0) / shown.goals.length;
+    const [left, top] = [middle(0), middle(1)];
+    const place = ([x, y]: [number, number]) => [160 + 50 * (x - left), 160 - 50 * (y - top)] as const;
     const drawn: SVGElement[] = [];
     shown.points.forEach((point, i) => {
       const [x, y] = place(point);

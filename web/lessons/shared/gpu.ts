@@ -27,7 +27,7 @@ export interface Adapter {
 }
 
 /** Longest that a run may take. */
-const PATIENCE = 10_000;
+const PATIENCE = 20_000;
 /** Most invocations of one dispatch that the lessons run: seconds on a software adapter. */
 export const MOST_INVOCATIONS = 1 << 24;
 /** Most workgroups in one dimension (WebGPU). */

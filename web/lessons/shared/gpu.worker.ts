@@ -13,7 +13,9 @@ async function open(): Promise<GPUDevice> {
   if (!found) throw new Error('This browser offers no WebGPU adapter.');
   const opened = await found.requestDevice();
   void opened.lost.then(() => {
-    if (device === opened) device = undefined;
+    if (device !== opened) return;
+    device = undefined;
+    cache = new Map();
   });
   return (device = opened);
 }
@@ -21,7 +23,8 @@ async function open(): Promise<GPUDevice> {
 async function look(): Promise<Adapter | null> {
   const found = await navigator.gpu?.requestAdapter().catch(() => null);
   if (!found) return null;
-  const { vendor, architecture, description, isFallbackAdapter } = found.info;
+  // Older browsers tell nothing of the adapter.
+  const { vendor, architecture, description, isFallbackAdapter } = found.info ?? ({} as Partial<GPUAdapterInfo>);
   const name = [description || vendor, architecture].filter(Boolean).join(' ');
   return { name: name || 'a GPU', software: Boolean(isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe/i.test(name) };
 }
@@ -34,26 +37,46 @@ async function run(job: Job): Promise<Result> {
   return Promise.race([compute(gpu, job), lost]);
 }
 
+interface Compiled {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+/** Pipelines made before: the cases of a check, and the runs of a measurement, share one. */
+let cache = new Map<string, Compiled>();
+const CACHED = 16;
+
+async function compiled(gpu: GPUDevice, wgsl: string, writes: boolean[], guarded: boolean): Promise<Compiled> {
+  const key = `${writes.join()} ${guarded}\n${wgsl}`;
+  const known = cache.get(key);
+  if (known) return known;
+  const module = gpu.createShaderModule({ code: wgsl });
+  const entry = (binding: number, type: GPUBufferBindingType): GPUBindGroupLayoutEntry => ({
+    binding, visibility: GPUShaderStage.COMPUTE, buffer: { type },
+  });
+  const entries = [entry(0, 'uniform'), ...writes.map((write, i) => entry(i + 1, write ? 'storage' : 'read-only-storage'))];
+  if (guarded) entries.push(entry(FLAG_BINDING, 'storage'));
+  const layout = gpu.createBindGroupLayout({ entries });
+  const { messages } = await module.getCompilationInfo();
+  const refused = messages.find(({ type }) => type === 'error');
+  if (refused) throw new Error(`The browser's compiler refuses line ${refused.lineNum}: ${refused.message}`);
+  const pipeline = await gpu
+    .createComputePipelineAsync({ layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }), compute: { module, entryPoint: 'main' } })
+    .catch((error: Error) => {
+      throw new Error(`The browser cannot make a pipeline of this: ${error.message}`);
+    });
+  if (cache.size >= CACHED) cache.delete(cache.keys().next().value!);
+  cache.set(key, { pipeline, layout });
+  return { pipeline, layout };
+}
+
 async function compute(gpu: GPUDevice, { wgsl, buffers, words, workgroups, repeat, guarded }: Job): Promise<Result> {
   gpu.pushErrorScope('validation');
   gpu.pushErrorScope('out-of-memory');
   const made: GPUBuffer[] = [];
+  let failed = false;
   try {
-    const module = gpu.createShaderModule({ code: wgsl });
-    const entry = (binding: number, type: GPUBufferBindingType): GPUBindGroupLayoutEntry => ({
-      binding, visibility: GPUShaderStage.COMPUTE, buffer: { type },
-    });
-    const entries = [entry(0, 'uniform'), ...buffers.map(({ write }, i) => entry(i + 1, write ? 'storage' : 'read-only-storage'))];
-    if (guarded) entries.push(entry(FLAG_BINDING, 'storage'));
-    const layout = gpu.createBindGroupLayout({ entries });
-    const { messages } = await module.getCompilationInfo();
-    const refused = messages.find(({ type }) => type === 'error');
-    if (refused) throw new Error(`The browser's compiler refuses line ${refused.lineNum}: ${refused.message}`);
-    const pipeline = await gpu
-      .createComputePipelineAsync({ layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }), compute: { module, entryPoint: 'main' } })
-      .catch((error: Error) => {
-        throw new Error(`The browser cannot make a pipeline of this: ${error.message}`);
-      });
+    const { pipeline, layout } = await compiled(gpu, wgsl, buffers.map(({ write }) => write), guarded);
 
     const filled = (bytes: ArrayBuffer, usage: number) => {
       const buffer = gpu.createBuffer({ size: Math.max(16, Math.ceil(bytes.byteLength / 16) * 16), usage: usage | GPUBufferUsage.COPY_DST });
@@ -99,11 +122,15 @@ async function compute(gpu: GPUDevice, { wgsl, buffers, words, workgroups, repea
     const lengths = buffers.filter(({ write }) => write).map(({ data }) => data.length);
     const outputs = read.map((bytes, i) => new Float32Array(bytes, 0, lengths[i]!));
     return { outputs, stopped, milliseconds };
+  } catch (error) {
+    failed = true;
+    throw error;
   } finally {
     const errors = await Promise.all([gpu.popErrorScope(), gpu.popErrorScope()]).catch(() => []);
     for (const buffer of made) buffer.destroy();
     const error = errors.find(Boolean);
-    if (error) throw new Error(`WebGPU refused it: ${error.message}`);
+    // What was thrown already says more.
+    if (error && !failed) throw new Error(`WebGPU refused it: ${error.message}`);
   }
 }
 

@@ -49,13 +49,16 @@ self.onmessage = ({ data }) => {
     try {
       const ready = await engine!;
       if (WITH_BASE.has(name)) {
-        loaded ??= load(ready);
+        loaded ??= load(ready).catch((error: unknown) => {
+          // The next call tries again.
+          loaded = undefined;
+          throw error;
+        });
         await loaded;
       }
       const answer = await ready.call(name, args, arrays);
       postMessage({ id, answer });
     } catch (error) {
-      if (!(error instanceof WebAssembly.RuntimeError)) loaded = engine && loaded;
       postMessage({ id, error: said(error), fatal: error instanceof WebAssembly.RuntimeError });
     }
   });

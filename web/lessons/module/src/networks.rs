@@ -79,7 +79,9 @@ pub(crate) fn cluster(base: &Base, a: &Value) -> Result<Reply> {
         Ok((partition, deviation))
     };
     let (partition, deviation) = of(get(a, "keep")?)?;
-    let curve: Vec<f64> = (1..=weight.dims[0]).map(|keep| Ok(of(keep)?.1.chi)).collect::<Result<_>>()?;
+    // Only when it is asked for: k-means for every width takes its time.
+    let last = if get(a, "curve")? { weight.dims[0] } else { 0 };
+    let curve: Vec<f64> = (1..=last).map(|keep| Ok(of(keep)?.1.chi)).collect::<Result<_>>()?;
     Ok(json!({
         "labels": partition.cluster_of(),
         "clusters": partition.clusters(),

@@ -202,8 +202,11 @@ fn clusters_of_conv2_are_as_far_apart_as_stated() {
     let (school, lesson) = (&mut school(), Lesson::open("06-clusters"));
     lesson.states("\\( \\chi \\) is 17.2 for k-means, 22.5 for even and 22.6 for imbalanced clusters");
     for (method, chi) in [("kmeans", 17.2), ("even", 22.5), ("imbalanced", 22.6)] {
-        let found =
-            value(school, "cluster", json!({ "layer": "conv2", "method": method, "keep": 8, "seed": 0 }));
+        let found = value(
+            school,
+            "cluster",
+            json!({ "layer": "conv2", "method": method, "keep": 8, "seed": 0, "curve": true }),
+        );
         near(&found["chi"], chi, 0.051);
         near(&found["curve"][15], 0.0, 0.0);
         assert_eq!(found["survivors"][0], 0);
@@ -219,7 +222,7 @@ fn clusters_of_conv2_are_as_far_apart_as_stated() {
         let found = value(
             school,
             "cluster",
-            json!({ "layer": "conv2", "method": "kmeans", "keep": 8, "seed": seed }),
+            json!({ "layer": "conv2", "method": "kmeans", "keep": 8, "seed": seed, "curve": false }),
         );
         near(&found["chi"], 17.2, 1.0);
     }
@@ -393,7 +396,7 @@ fn calls_that_cannot_be_are_answered_with_a_sentence() {
         ("kernel", json!({ "kernel": "nothing" })),
         ("twin", json!({ "kernel": "relu_forward", "params": {}, "writes": [] })),
         ("judge", json!({ "kernel": "relu_forward", "case": 999 })),
-        ("cluster", json!({ "layer": "conv2", "method": "kmeans", "keep": 99, "seed": 0 })),
+        ("cluster", json!({ "layer": "conv2", "method": "kmeans", "keep": 99, "seed": 0, "curve": false })),
         ("surgery", json!({ "tensor": "nothing", "delta": 0 })),
         ("plane.step", json!({})),
         ("duel.cut", json!({})),
