@@ -19,8 +19,8 @@ const sizes = files(dist)
   .sort((a, b) => b.bytes - a.bytes);
 console.log('compressed (gzip -9):');
 for (const { path, bytes } of sizes) console.log(`${kilobytes(bytes)}  ${path}`);
-// Pictures, licences and the self-test are not of the first load.
-const first = sizes.filter(({ path }) => ['.html', '.js', '.css', '.wasm', '.svg'].includes(extname(path)) && !path.includes('selftest'));
+// Pictures, licences, the self-test and the lessons are not of the first load.
+const first = sizes.filter(({ path }) => ['.html', '.js', '.css', '.wasm', '.svg'].includes(extname(path)) && !/selftest|^lessons\//.test(path));
 const total = first.reduce((sum, { bytes }) => sum + bytes, 0);
 const wasm = first.filter(({ path }) => path.endsWith('.wasm')).reduce((sum, { bytes }) => sum + bytes, 0);
 console.log(`${kilobytes(total)}  first load without the data (at most ${kilobytes(firstLoadLimit).trim()})`);
