@@ -4,8 +4,7 @@
 
 import init, { lastPanic, Session as Engine } from '../pkg/centripetal_web.js';
 import { contentOf, openFiles } from './files.ts';
-import type { Tester } from '../pkg/centripetal_selftest.js';
-import type { DeviceChoice, DeviceInfo, Files, KernelCheck, Loaded, Progress, SessionError, SessionEvents, Settings, TrainOptions } from './types.ts';
+import type { DeviceChoice, DeviceInfo, Files, Loaded, Progress, SessionError, SessionEvents, Settings, TrainOptions } from './types.ts';
 
 /** Milliseconds from one progress to the next. */
 const LOOK_EVERY = 180;
@@ -22,7 +21,6 @@ const MOST_STEPS = 1000;
 interface Options {
   device: DeviceChoice;
   wasmUrl?: string;
-  selftestWasmUrl?: string;
   dataUrl: string;
 }
 
@@ -40,7 +38,6 @@ const requests: Request[] = [];
 const losses: number[] = [];
 let options: Options;
 let engine: Engine;
-let tester: typeof import('../pkg/centripetal_selftest.js') | undefined;
 let device: DeviceInfo;
 let choice: DeviceChoice;
 let training = false;
@@ -82,7 +79,7 @@ function problem(doing: string, expected: string, found: string, next: string, k
 /** Whatever was thrown, as an error that a page can show. */
 function explained(thrown: unknown): SessionError {
   if (thrown instanceof WebAssembly.RuntimeError) {
-    const text = tester?.lastPanic() ?? lastPanic() ?? thrown.message;
+    const text = lastPanic() ?? thrown.message;
     crashed = problem('running the trainer', 'no defect', text, 'This is a defect of Centripetal: please report it, and open the page again', 'defect');
     return crashed;
   }
@@ -270,33 +267,6 @@ async function fetched(name: string): Promise<Uint8Array> {
   return contentOf(await response.blob(), name, problem);
 }
 
-/** Every kernel on a device of the tester's own: one that refuses a shader is of no use afterwards. */
-async function testKernels(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
-  const tested = device;
-  if (!tester) {
-    const module = await import('../pkg/centripetal_selftest.js');
-    await module.default(options.selftestWasmUrl ? { module_or_path: options.selftestWasmUrl } : undefined);
-    tester = module;
-  }
-  const { Tester } = tester;
-  const names = Tester.kernels();
-  let on: Tester = await Tester.open(choice);
-  const kernels: KernelCheck[] = [];
-  for (const [done, name] of names.entries()) {
-    emit('work', { what: name, done, of: names.length });
-    const checks = (await on.test(name)) as KernelCheck[];
-    kernels.push(...checks);
-    if (checks.some((check) => check.message)) {
-      on.free();
-      on = await Tester.open(choice);
-    }
-    await breathe();
-  }
-  on.free();
-  emit('work', { what: 'done', done: names.length, of: names.length });
-  return { device: tested, kernels };
-}
-
 /** Steps so far, for the event of a phase that begins; the engine counts on. */
 async function stepsSoFar(): Promise<number> {
   return ((await engine.look()) as Look).step;
@@ -380,7 +350,6 @@ const methods: Record<string, (...args: never[]) => unknown> = {
     settings = { ...(settings ?? defaults), ...result.settings };
     return begin(result, result.phase as Exclude<Loaded['phase'], 'empty'>);
   },
-  selfTest: testKernels,
   loseDevice: () => engine.loseDevice(),
 };
 

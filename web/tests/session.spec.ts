@@ -83,6 +83,31 @@ test('trains on WebGPU, and a step comes within three seconds', async ({ client 
   console.log(`first step after ${Math.round(result.first)} ms, ${Math.round(end.imagesPerSecond)} images/s`);
 });
 
+test('tests its kernels beside the training, and the self-test ends with the session', async ({ client }) => {
+  const result = await client.evaluate(
+    async ([settings, dataUrl]) => {
+      const session = await window.centripetal.Session.open({ device: 'cpu', dataUrl });
+      await session.useEmbedded();
+      await session.reset(settings);
+      const told: string[] = [];
+      session.on('work', ({ what }) => told.push(what));
+      const [{ device, kernels }, { step }] = await Promise.all([session.selfTest(), session.step(3)]);
+      const test = session.selfTest();
+      session.close();
+      const ended = await test.then(() => 'not at all', (error: Error) => error.message);
+      return { kind: device.kind, kernels, step, told, ended };
+    },
+    [FIXED, DATA] as const,
+  );
+  expect(result.kind).toBe('cpu');
+  expect(result.kernels.length).toBeGreaterThan(20);
+  for (const check of result.kernels) expect(check.passed, check.kernel).toBe(true);
+  expect(result.step).toBe(3);
+  expect(result.told).toContain('conv2d_forward');
+  expect(result.told.at(-1)).toBe('done');
+  expect(result.ended).toContain('the session was closed');
+});
+
 test('trains on the CPU where there is no WebGPU', async ({ folder }) => {
   const browser = await withoutWebGpu();
   const page = await browser.newPage();
