@@ -72,6 +72,7 @@ export default async function exercise(block: HTMLElement): Promise<void> {
   const heading = make('h3', {}, known ? `Exercise: ${title}` : title);
   block.prepend(heading);
   block.append(buttons, hints, editor.root, more, status);
+  editor.reveal('@compute');
   if (kept !== null) say('This is your text of last time; Reset brings the original back.');
   if (!(await adapterOf())) {
     say('There is no GPU to run this on: naga checks what you write, and the twin is beside it. Open the page in a browser with WebGPU to run it.');
@@ -104,7 +105,7 @@ function tell(outcome: Outcome, status: HTMLElement, editor: Editor, shader: str
       const sizes = Object.entries(judged.params).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(', ');
       status.replaceChildren(
         verdict('bad', `Not yet. ${before}: ${judged.case}.`),
-        table('The first number that differs', ['', ''], rows),
+        table('The first number that differs', ['what', 'value'], rows),
         make('p', { class: 'sizes' }, `Sizes of this case: ${sizes}`),
       );
       break;

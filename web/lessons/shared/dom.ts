@@ -45,7 +45,7 @@ export function setText(target: HTMLElement, text: string): void {
 
 /** A table of rows; the first row is the header, the first cell of each row names it. */
 export function table(caption: string, header: string[], rows: Child[][]): HTMLElement {
-  const head = make('tr', {}, ...header.map((text) => make('th', { scope: 'col' }, text)));
+  const head = make('tr', {}, ...header.map((text) => (text ? make('th', { scope: 'col' }, text) : make('td'))));
   const body = rows.map((cells) =>
     make('tr', {}, ...cells.map((cell, i) => (i === 0 ? make('th', { scope: 'row' }, cell) : make('td', {}, cell)))),
   );

@@ -56,6 +56,13 @@ export class Editor {
     if (row instanceof HTMLElement) this.root.scrollTop = Math.max(0, row.offsetTop - 60);
   }
 
+  /** Scrolls to the first line that begins with `start`. */
+  reveal(start: string): void {
+    const line = this.field.value.split('\n').findIndex((text) => text.startsWith(start));
+    const row = this.numbers.children[line];
+    if (row instanceof HTMLElement) this.root.scrollTop = Math.max(0, row.offsetTop - 10);
+  }
+
   private draw(): void {
     const lines = this.field.value.split('\n');
     this.field.rows = lines.length;
