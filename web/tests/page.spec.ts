@@ -257,7 +257,7 @@ test('says what was measured: no equality where there is none, and a way on', as
 });
 
 test('goes on on another device, and after it is lost', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site, '?width=0.5&batch=16');
   await expect(page.locator('#notices')).toContainText('software adapter');
   await press(page);
@@ -278,7 +278,7 @@ test('goes on on another device, and after it is lost', async ({ page, site }) =
 });
 
 test('works without WebGPU, and says so', async ({ site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const browser = await withoutWebGpu();
   const page = await browser.newPage();
   const wrong = await open(page, site, '?width=0.5&batch=16&collapseSteps=200');
@@ -315,7 +315,7 @@ test('the first step of the page as it opens comes within three seconds, and its
 });
 
 test('takes a small folder of pictures, leaves out what is none, and keeps what it has if nothing fits', async ({ page, site }) => {
-  test.setTimeout(2 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site, QUICK.replace('16', '50'));
   await press(page);
   await goesOn(page);
@@ -345,7 +345,7 @@ test('takes a small folder of pictures, leaves out what is none, and keeps what 
 });
 
 test('two tabs at once, and a question before one that trains is closed', async ({ context, site }) => {
-  test.setTimeout(2 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const [one, two] = [await context.newPage(), await context.newPage()];
   const wrong = [...(await open(one, site, QUICK)), ...(await open(two, site, `${QUICK}&seed=5`))];
   const asked: string[] = [];
@@ -373,7 +373,7 @@ test('two tabs at once, and a question before one that trains is closed', async 
 });
 
 test('loads a network that the native tool made', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const folder = mkdtempSync(join(tmpdir(), 'centripetal-page-'));
   tool('train', 'lenet', '--data', 'embedded', '--width', '1', '--epochs', '1', '--out', folder);
   const file = join(folder, 'base.safetensors');
@@ -406,7 +406,7 @@ test('takes a setting from its address and puts it back there', async ({ page, s
 });
 
 test('goes on while settings are moved, and says which wait', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site);
   await press(page);
   await expect(page.locator('#meta')).toContainText('step', { timeout: MINUTES });
@@ -464,7 +464,7 @@ test('goes on while settings are moved, and says which wait', async ({ page, sit
 });
 
 test('answers bad files with a sentence and stays usable', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site);
   const notice = page.locator('#notices .notice').last();
   await drop(page, 'holiday.txt', 'no images in here at all');
