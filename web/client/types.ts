@@ -250,7 +250,7 @@ export interface SessionEvents {
   device: DeviceInfo & { lost?: string };
   /** What went wrong while training went on by itself. */
   error: SessionError;
-  /** Training stopped: `asked`, `collapsed` (C-SGD has done its steps) or `error`. */
+  /** Training stopped: `asked`, `collapsed` (C-SGD has done its steps; `Progress.apart` tells whether filters are equal) or `error`. */
   paused: { why: 'asked' | 'collapsed' | 'error' };
   /** Long work under way. */
   work: { what: string; done: number; of: number };

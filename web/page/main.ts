@@ -156,8 +156,9 @@ function showButtons(state: State): void {
   const { running, busy, phase, hasBase } = state;
   const run = byId('run', HTMLButtonElement);
   setText(run, running ? 'Pause' : phase === 'empty' ? 'Train' : 'Train on');
-  run.hidden = !running && (action === 'train' || action === 'goOn' || over(state));
-  run.disabled = busy !== null || !state.network;
+  run.hidden = !running && action === 'train' && !state.progress;
+  // Not hidden at the end of the pull: whoever paused by keyboard would lose the focus.
+  run.disabled = busy !== null || !state.network || (over(state) && !running);
   byId('step', HTMLButtonElement).disabled = busy !== null || running || !state.network || over(state);
   byId('reset', HTMLButtonElement).disabled = busy !== null || !state.network;
   element('pull').hidden = phase !== 'base' || trained(state) || busy !== null;

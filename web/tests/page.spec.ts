@@ -174,7 +174,7 @@ test('trains, pulls together, cuts without loss, compares, and hands out the sli
 
   // The same tensors under the same names as a slim network of the native tool, which PyTorch reads.
   const base = await saved(page, '#save-base');
-  tool('prune', base, '--data', 'embedded', '--keep', '3/8', '--epochs', '2', '--out', dirname(base));
+  tool('prune', base, '--data', 'embedded', '--keep', '3/8', '--epochs', '4', '--batch', '50');
   expect(layout(file)).toEqual(layout(join(dirname(base), 'slim.safetensors')));
 
   await page.locator('#again').click();
@@ -244,7 +244,7 @@ test('says what was measured: no equality where there is none, and a way on', as
   await primary(page, 'Train');
   await page.locator('#checkpoint-file').setInputFiles(apart);
   await primary(page, 'Go on pulling', MINUTES);
-  await expect(page.locator('#sentence')).toContainText(/are becoming [1-9]/);
+  await expect(page.locator('#sentence')).toContainText(/are becoming (a single one|[1-9] different)/);
   await expect(page.locator('#story li:nth-child(2) .result')).toContainText('deviation');
   await expect(page.locator('#forecast-note')).toContainText('times smaller');
   await page.locator('#checkpoint-file').setInputFiles(equal);
@@ -257,7 +257,7 @@ test('says what was measured: no equality where there is none, and a way on', as
 });
 
 test('goes on on another device, and after it is lost', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site, '?width=0.5&batch=16');
   await expect(page.locator('#notices')).toContainText('software adapter');
   await press(page);
@@ -278,7 +278,7 @@ test('goes on on another device, and after it is lost', async ({ page, site }) =
 });
 
 test('works without WebGPU, and says so', async ({ site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const browser = await withoutWebGpu();
   const page = await browser.newPage();
   const wrong = await open(page, site, '?width=0.5&batch=16&collapseSteps=200');
@@ -308,14 +308,14 @@ test('the first step of the page as it opens comes within three seconds, and its
   const [from, reads] = [await stepOf(page), await page.evaluate(() => window.reads)];
   await page.waitForTimeout(8000);
   const [steps, more] = [(await stepOf(page)) - from, (await page.evaluate(() => window.reads)) - reads];
-  // A look at most at every step, one of the filters at most three times a second, and one state and validation.
-  expect(more).toBeLessThan(steps + 30);
+  // A look at most at every step, the filters at most three times a second, and now and then a state, a validation, an answer.
+  expect(more).toBeLessThan(steps + 40);
   console.log(`first step after ${Math.round(first)} ms; ${more} read-backs in ${steps} steps`);
   expect(wrong).toEqual([]);
 });
 
 test('takes a small folder of pictures, leaves out what is none, and keeps what it has if nothing fits', async ({ page, site }) => {
-  test.setTimeout(2 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site, QUICK.replace('16', '50'));
   await press(page);
   await goesOn(page);
@@ -345,32 +345,35 @@ test('takes a small folder of pictures, leaves out what is none, and keeps what 
 });
 
 test('two tabs at once, and a question before one that trains is closed', async ({ context, site }) => {
-  test.setTimeout(2 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const [one, two] = [await context.newPage(), await context.newPage()];
   const wrong = [...(await open(one, site, QUICK)), ...(await open(two, site, `${QUICK}&seed=5`))];
   const asked: string[] = [];
-  two.on('dialog', (dialog) => {
-    asked.push(dialog.type());
-    void dialog.dismiss();
-  });
+  for (const [name, page] of [['one', one], ['two', two]] as const) {
+    page.on('dialog', (dialog) => {
+      asked.push(`${name}: ${dialog.type()}`);
+      void dialog.accept();
+    });
+  }
   await press(one);
   await press(two);
   await goesOn(two);
   await goesOn(one);
   await two.close({ runBeforeUnload: true });
-  await expect.poll(() => asked).toEqual(['beforeunload']);
-  await goesOn(two);
-  await two.locator('#run').click();
-  await expect(two.locator('#run')).toHaveText('Train on');
-  await two.close({ runBeforeUnload: true });
   await expect.poll(() => two.isClosed()).toBe(true);
+  expect(asked).toEqual(['two: beforeunload']);
   await goesOn(one);
-  expect(asked).toEqual(['beforeunload']);
+  // Nothing is lost by closing one that rests.
+  await one.locator('#run').click();
+  await expect(one.locator('#run')).toHaveText('Train on');
+  await one.close({ runBeforeUnload: true });
+  await expect.poll(() => one.isClosed()).toBe(true);
+  expect(asked).toEqual(['two: beforeunload']);
   expect(wrong).toEqual([]);
 });
 
 test('loads a network that the native tool made', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const folder = mkdtempSync(join(tmpdir(), 'centripetal-page-'));
   tool('train', 'lenet', '--data', 'embedded', '--width', '1', '--epochs', '1', '--out', folder);
   const file = join(folder, 'base.safetensors');
@@ -403,7 +406,7 @@ test('takes a setting from its address and puts it back there', async ({ page, s
 });
 
 test('goes on while settings are moved, and says which wait', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site);
   await press(page);
   await expect(page.locator('#meta')).toContainText('step', { timeout: MINUTES });
@@ -461,7 +464,7 @@ test('goes on while settings are moved, and says which wait', async ({ page, sit
 });
 
 test('answers bad files with a sentence and stays usable', async ({ page, site }) => {
-  test.setTimeout(3 * MINUTES);
+  test.setTimeout(5 * MINUTES);
   const wrong = await open(page, site);
   const notice = page.locator('#notices .notice').last();
   await drop(page, 'holiday.txt', 'no images in here at all');
@@ -484,7 +487,7 @@ test('answers bad files with a sentence and stays usable', async ({ page, site }
   await page.locator('#checkpoint-file').setInputFiles(future);
   await expect(notice).toContainText(/newer\.safetensors: expected checkpoint version 1, found 9/);
   await goesOn(page);
-  await drop(page, 'labels.gz', '\x1f\x8bcut off');
+  await page.locator('#data-files').setInputFiles({ name: 'labels.gz', mimeType: 'application/gzip', buffer: Buffer.from([0x1f, 0x8b, 8, 0, 1, 2, 3]) });
   await expect(notice).toContainText('sound gzip file');
   await goesOn(page);
   // A gibibyte of nothing, of which not a byte is read.
@@ -513,6 +516,7 @@ test('can be used by keyboard alone, and is quiet for those who want no motion',
   await page.keyboard.press('Enter');
   await expect(page.locator('#meta')).toContainText('step', { timeout: MINUTES });
   expect(await focused()).toBe('primary');
+  await primary(page, 'Pull together', 3 * MINUTES);
   await page.keyboard.press('Tab');
   expect(await focused()).toBe('run');
   await page.keyboard.press('Space');
