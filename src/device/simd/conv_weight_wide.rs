@@ -191,7 +191,10 @@ impl WithSimd for Products<'_> {
 impl Products<'_> {
     /// All taps, `R` rows of them at a time, of `V` vectors of filters; returns `V`.
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "three indices name a register; chains of zips would hide which")]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "three indices name a register; chains of zips would hide which"
+    )]
     fn pass<S: Simd, const V: usize, const R: usize>(
         &mut self,
         simd: S,
