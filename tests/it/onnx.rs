@@ -397,6 +397,48 @@ fn numbers_in_other_files_stay_in_the_folder() {
 }
 
 #[test]
+fn written_out_forms_are_known_again() {
+    use raw::{node, tensor};
+    let number = |name: &str, value: f32| tensor(name, &[], 1, &value.to_le_bytes());
+    let sixth_first =
+        [node("Mul", &["clip", "sixth"], &["gate"], &[]), node("Mul", &["x", "gate"], &["z"], &[])];
+    let sixth_last =
+        [node("Mul", &["x", "clip"], &["gate"], &[]), node("Div", &["gate", "six"], &["z"], &[])];
+    for multiplied in [sixth_first, sixth_last] {
+        let model = import(&raw::file(&[
+            number("zero", 0.0),
+            number("three", 3.0),
+            number("six", 6.0),
+            number("sixth", 1.0 / 6.0),
+            node("Add", &["x", "three"], &["more"], &[]),
+            node("Clip", &["more", "zero", "six"], &["clip"], &[]),
+            multiplied.concat(),
+            node("GlobalAveragePool", &["z"], &["means"], &[]),
+            node("Softmax", &["means"], &["parts"], &[]),
+            node("Flatten", &["parts"], &["flat"], &[]),
+            node("Identity", &["flat"], &["y"], &[]),
+        ]))
+        .expect("imports");
+        let ops: Vec<&str> = model.graph.nodes.iter().map(|node| node.op.type_name()).collect();
+        assert_eq!(ops, ["Input", "HardSwish", "GlobalAvgPool"]);
+    }
+}
+
+#[test]
+fn batch_norms_written_for_training_are_read_and_told() {
+    use raw::{int, node, tensor, text};
+    let numbers = |name: &str| tensor(name, &[3], 1, &[0.5f32; 3].map(f32::to_le_bytes).concat());
+    let training = [text(1, "training_mode"), int(3, 1), int(20, 2)].concat();
+    let norm = node("BatchNormalization", &["x", "g", "b", "m", "v"], &["z", "mean", "var"], &[training]);
+    let dropout = node("Dropout", &["means"], &["y"], &[]);
+    let parts = [norm, node("GlobalAveragePool", &["z"], &["means"], &[]), dropout];
+    let file = raw::file(&[["g", "b", "m", "v"].map(numbers).concat(), parts.concat()]);
+    let read = onnx::import("test.onnx", &file, &Options::default(), &mut no_file).expect("imports");
+    assert!(read.notes[0].contains("training_mode 1"), "{:?}", read.notes);
+    assert_eq!(read.model.tensors.len(), 4);
+}
+
+#[test]
 fn all_that_cannot_be_read_is_named_in_one_message() {
     use raw::{node, tensor};
     let message = refusal(&[

@@ -70,7 +70,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let augment = args.recipe.augment.augment(splits.train.as_ref())?;
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     // Of clusters the widths alone matter here.
-    let Widths { coupling, plan, clusters } = widths(args, &name, &base.model, Clustering::Even)?;
+    let Widths { coupling, plan, clusters } = widths(console, args, &name, &base.model, Clustering::Even)?;
 
     let out = folder(args);
     let paths = Paths::new(&out);

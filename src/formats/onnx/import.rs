@@ -80,6 +80,8 @@ pub(super) struct Importer<'a, 'e> {
     /// The name that each graph node's output was given first.
     pub(super) made: HashMap<NodeId, &'a str>,
     pub(super) nodes: Vec<Node>,
+    /// Nodes that are `a x + b` of their input, the same for all channels.
+    pub(super) lines: HashMap<NodeId, (f32, f32)>,
     pub(super) shapes: Vec<Shape>,
     pub(super) tensors: Tensors,
     pub(super) batch: usize,
@@ -162,6 +164,7 @@ pub fn import(
         ending: BTreeSet::new(),
         made: HashMap::from([(0, image.name)]),
         nodes: vec![Node { name: "input".into(), op: Op::Input(Input {}), inputs: Vec::new() }],
+        lines: HashMap::new(),
         shapes: vec![shape],
         tensors: Tensors::new(),
         batch,
@@ -329,7 +332,7 @@ fn image_shape(
         node.op == "Transpose" && node.inputs.first() == Some(&image.name) && perm == [0, 3, 1, 2]
     });
     let few = |side: Option<usize>| side.is_some_and(|side| side <= 4);
-    let last = moves || (few(fourth) && !few(second) && second.is_some());
+    let last = moves || (few(fourth) && !few(second));
     let stated = if last { [fourth, second, third] } else { [second, third, fourth] };
     let layout = if last { Layout::Nhwc } else { Layout::Channels };
     let shape = match (stated, options.input) {

@@ -111,6 +111,10 @@ pub(super) fn axis(value: i64, rank: usize) -> Outcome<usize> {
         .ok_or_else(|| format!("axis {value} of {rank} dimensions"))
 }
 
+fn about(a: f32, b: f32) -> bool {
+    (a - b).abs() < 1e-6
+}
+
 fn transposed(weight: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| weight[row * columns + column])).collect()
 }
@@ -625,6 +629,19 @@ impl<'a> Importer<'a, '_> {
         if is_all(&scale, 1.0) && is_all(&offset, 0.0) {
             return Ok(x);
         }
+        let one_of = |numbers: &Option<Vec<f32>>, otherwise: f32| match numbers.as_deref() {
+            None => Some(otherwise),
+            Some([first, rest @ ..]) => rest.iter().all(|x| x == first).then_some(*first),
+            Some([]) => None,
+        };
+        let same = one_of(&scale, 1.0).zip(one_of(&offset, 0.0));
+        if let Some((scale, 0.0)) = same
+            && about(scale, 1.0 / 6.0)
+            && let Some((op, input)) = self.hard(x.node)
+        {
+            let name = self.name(node, None);
+            return Ok(Activation { node: self.add(name, op, &[input])?, ..x });
+        }
         let channels = self.shapes[x.node].c;
         let alone = self.made.get(&x.node) == Some(&read) && self.uses.get(read) == Some(&1);
         let bias = match &mut self.nodes[x.node].op {
@@ -661,7 +678,31 @@ impl<'a> Importer<'a, '_> {
         self.spend(2 * channels)?;
         self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]));
         self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]));
+        if let Some(same) = same {
+            self.lines.insert(id, same);
+        }
         Ok(Activation { node: id, ..x })
+    }
+
+    /// What a sixth of node `id` is if that is `relu6(a x + b)`, or `x relu6(x + 3)`: a hard sigmoid or a hard swish, and of
+    /// which node. Exporters write them out where their version of the operators has none.
+    fn hard(&self, id: NodeId) -> Option<(Op, NodeId)> {
+        let ramp = |id: NodeId| {
+            let Op::Relu6(_) = &self.nodes[id].op else { return None };
+            let below = self.nodes[id].inputs[0];
+            Some(match self.lines.get(&below) {
+                Some(&(slope, offset)) => (self.nodes[below].inputs[0], slope, offset),
+                None => (below, 1.0, 0.0),
+            })
+        };
+        if let Some((input, slope, offset)) = ramp(id) {
+            return Some((HardSigmoid { slope: slope / 6.0, offset: offset / 6.0 }.into(), input));
+        }
+        let Op::Mul(_) = &self.nodes[id].op else { return None };
+        let &[a, b] = self.nodes[id].inputs.as_slice() else { return None };
+        [(a, b), (b, a)]
+            .into_iter()
+            .find_map(|(x, gate)| (ramp(gate) == Some((x, 1.0, 3.0))).then(|| (HardSwish {}.into(), x)))
     }
 
     /// The sum or product of activations.
@@ -714,7 +755,6 @@ impl<'a> Importer<'a, '_> {
         if of.inputs != [x.node] || x.dims != gate.dims {
             return None;
         }
-        let about = |a: f32, b: f32| (a - b).abs() < 1e-6;
         match &of.op {
             Op::Sigmoid(_) => Some(Silu {}.into()),
             Op::HardSigmoid(line) if about(line.slope, 1.0 / 6.0) && about(line.offset, 0.5) => {
