@@ -778,7 +778,7 @@ fn picture(path: &Path, side: u32, number: u8) {
     let colour = |x: u32, y: u32| {
         image::Rgb([number.wrapping_mul(40), (x * 3 + u32::from(number)) as u8, (y * x / 32) as u8])
     };
-    image::RgbImage::from_fn(side, side + 20, |x, y| colour(x, y)).save(path).expect("an image");
+    image::RgbImage::from_fn(side, side + 20, colour).save(path).expect("an image");
 }
 
 #[test]

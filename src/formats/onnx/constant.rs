@@ -487,27 +487,30 @@ impl Constant {
         let &[images, channels, ..] = self.dims.as_slice() else {
             return Err(format!("batch normalisation of {:?}", self.dims));
         };
-        if parameters.iter().any(|numbers| numbers.len() != channels) || parameters.len() != 4 {
-            return Err(format!("batch normalisation of {channels} channels by other numbers of parameters"));
+        let unlike = || format!("batch normalisation of {channels} channels by other numbers of parameters");
+        let [gamma, beta, means, variances] = parameters else { return Err(unlike()) };
+        if parameters.iter().any(|numbers| numbers.len() != channels) {
+            return Err(unlike());
         }
         let x = self.to_floats();
         let pixels = x.len() / (images * channels).max(1);
         let mut values = x.clone();
-        for channel in 0..channels {
+        let affine = gamma.iter().zip(beta);
+        let statistics = means.iter().zip(variances);
+        for (channel, ((&gamma, &beta), (&mean, &variance))) in affine.zip(statistics).enumerate() {
             let places = || {
                 let start = move |image: usize| (image * channels + channel) * pixels;
                 (0..images).flat_map(move |image| start(image)..start(image) + pixels)
             };
-            let (mut mean, mut variance) =
-                (f64::from(parameters[2][channel]), f64::from(parameters[3][channel]));
+            let (mut mean, mut variance) = (f64::from(mean), f64::from(variance));
             if own {
                 let count = (images * pixels).max(1) as f64;
                 mean = places().map(|at| f64::from(x[at])).sum::<f64>() / count;
                 variance = places().map(|at| (f64::from(x[at]) - mean).powi(2)).sum::<f64>() / count;
             }
-            let scale = f64::from(parameters[0][channel]) / (variance + f64::from(eps)).sqrt();
+            let scale = f64::from(gamma) / (variance + f64::from(eps)).sqrt();
             for at in places() {
-                values[at] = ((f64::from(x[at]) - mean) * scale + f64::from(parameters[1][channel])) as f32;
+                values[at] = ((f64::from(x[at]) - mean) * scale + f64::from(beta)) as f32;
             }
         }
         Ok(Constant { dims: self.dims.clone(), data: Data::Floats(values) })

@@ -17,6 +17,7 @@ fn run<P: Params>(kernel: &Kernel, params: &P, inputs: &[&[f32]], len: usize) ->
 
 /// Image and filter of lesson 2: 6 x 6 and 3 x 3, so that 16 pixels come out.
 const CONV: Conv2dParams = Conv2dParams {
+    first: 0,
     n: 1,
     c: 1,
     h: 6,
