@@ -143,7 +143,7 @@ impl Ceilings {
             let params = bytemuck::bytes_of(&params).to_vec();
             products.push((shader.name, list(&PRODUCT, variant, params, &[square; 3])));
         }
-        let params = LinearParams { n: SIDE, c: SIDE, k: SIDE, has_bias: 0, accumulate: 0 };
+        let params = LinearParams { n: SIDE, c: SIDE, k: SIDE, has_bias: 0, accumulate: 0, first: 0 };
         for (variant, shader) in LINEAR_FORWARD.shaders.iter().enumerate() {
             let params = bytemuck::bytes_of(&params).to_vec();
             products.push((shader.name, list(&LINEAR_FORWARD, variant, params, &[square; 4])));

@@ -29,6 +29,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -61,7 +62,7 @@ fn main(
     let group_filters = params.k / params.groups;
     let group_tiles = (group_filters + 15u) / 16u;
     let tiles = group_tiles * params.groups;
-    let index = group.y * groups.x + group.x;
+    let index = params.first + group.y * groups.x + group.x;
     let filter_group = index % tiles / group_tiles;
     let first = filter_group * group_filters + index % group_tiles * 16u;
     let end = (filter_group + 1u) * group_filters;

@@ -29,6 +29,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -65,7 +66,7 @@ fn main(
     let group_filters = params.k / params.groups;
     let group_tiles = (group_channels + 7u) / 8u;
     let tiles = group_tiles * params.groups;
-    let index = group.y * groups.x + group.x;
+    let index = params.first + group.y * groups.x + group.x;
     let tile = index % tiles;
     let filter_group = tile / group_tiles;
     // Channels within the group; a tile at its edge repeats the last one and does not store it again.

@@ -29,6 +29,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -68,7 +69,7 @@ fn main(
     let group_filters = params.k / params.groups;
     let group_tiles = (group_channels + 15u) / 16u;
     let tiles = group_tiles * params.groups;
-    let index = group.y * groups.x + group.x;
+    let index = params.first + group.y * groups.x + group.x;
     let filter_group = index % tiles / group_tiles;
     // Channels within the group.
     let first = index % group_tiles * 16u;

@@ -30,6 +30,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -40,6 +41,14 @@ struct Params {
 // The first output that reads at or past the image's edge: least p with p * stride + tap >= limit.
 fn first_output(limit: u32, tap: u32, stride: u32) -> u32 {
     return (max(limit, tap) - tap + stride - 1u) / stride;
+}
+
+// Element by element: an index known only at run time would move the sums from registers to memory.
+fn store(at: u32, taps: u32, channels: u32, sums: vec4<f32>) {
+    partials[at] = sums.x;
+    if channels > 1u { partials[at + taps] = sums.y; }
+    if channels > 2u { partials[at + 2u * taps] = sums.z; }
+    if channels > 3u { partials[at + 3u * taps] = sums.w; }
 }
 
 @compute @workgroup_size(64)
@@ -53,7 +62,7 @@ fn main(
     let channel_tiles = (group_channels + 3u) / 4u;
     let filter_tiles = (group_filters + 3u) / 4u;
     let taps = params.r * params.s;
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let s = i % params.s;
     let r = i / params.s % params.r;
     let channel_tile = i / taps % channel_tiles;
@@ -120,10 +129,9 @@ fn main(
     let channels = min(group_channels - channel_tile * 4u, 4u);
     let first_filter = split * params.k + filter_group * group_filters + filter_tile * 4u;
     let at = (first_filter * group_channels + channel_tile * 4u) * taps + r * params.s + s;
-    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
-    for (var filter_ahead = 0u; filter_ahead < filters; filter_ahead++) {
-        for (var channel_ahead = 0u; channel_ahead < channels; channel_ahead++) {
-            partials[at + (filter_ahead * group_channels + channel_ahead) * taps] = sums[filter_ahead][channel_ahead];
-        }
-    }
+    let next = group_channels * taps;
+    store(at, taps, channels, sum_0);
+    if filters > 1u { store(at + next, taps, channels, sum_1); }
+    if filters > 2u { store(at + 2u * next, taps, channels, sum_2); }
+    if filters > 3u { store(at + 3u * next, taps, channels, sum_3); }
 }

@@ -28,6 +28,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -76,7 +77,7 @@ fn main(
     let group_filters = params.k / params.groups;
     let channel_tiles = (group_channels + 3u) / 4u;
     let filter_tiles = (group_filters + 7u) / 8u;
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let channel_tile = i % channel_tiles;
     let filter_tile = i / channel_tiles % filter_tiles;
     let filter_group = i / (channel_tiles * filter_tiles) % params.groups;

@@ -30,6 +30,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -78,7 +79,7 @@ fn main(
     let group_filters = params.k / params.groups;
     let channel_tiles = (group_channels + 3u) / 4u;
     let filter_tiles = (group_filters + 7u) / 8u;
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let r = i % params.r;
     let channel_tile = i / params.r % channel_tiles;
     let filter_tile = i / (params.r * channel_tiles) % filter_tiles;

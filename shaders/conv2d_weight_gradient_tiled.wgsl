@@ -29,6 +29,7 @@ struct Params {
     has_bias: u32,
     accumulate: u32,
     splits: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -69,7 +70,7 @@ fn main(
     let filter_size = group_channels * params.r * params.s;
     let weight_tiles = (filter_size + 63u) / 64u;
     let filter_tiles = (group_filters + 15u) / 16u;
-    let index = group.y * groups.x + group.x;
+    let index = params.first + group.y * groups.x + group.x;
     let weight_tile = index % weight_tiles;
     let filter_tile = index / weight_tiles % filter_tiles;
     let filter_group = index / (weight_tiles * filter_tiles) % params.groups;

@@ -10,6 +10,7 @@ struct Params {
     k: u32,
     has_bias: u32,
     accumulate: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -22,7 +23,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let k = (group.y * groups.x + group.x) * 64u + local;
+    let k = (params.first + group.y * groups.x + group.x) * 64u + local;
     if k >= params.k {
         return;
     }

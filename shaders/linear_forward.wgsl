@@ -10,6 +10,7 @@ struct Params {
     k: u32,
     has_bias: u32,
     accumulate: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,13 +19,25 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
+// Element by element: an index known only at run time would move the sums from registers to memory.
+fn store(row: u32, column: u32, sums: vec4<f32>) {
+    if row >= params.n {
+        return;
+    }
+    let at = row * params.k + column;
+    y[at] = sums.x;
+    if column + 1u < params.k { y[at + 1u] = sums.y; }
+    if column + 2u < params.k { y[at + 2u] = sums.z; }
+    if column + 3u < params.k { y[at + 3u] = sums.w; }
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let tiles = (params.k + 3u) / 4u;
     let first_k = i % tiles * 4u;
     let first_n = i / tiles * 4u;
@@ -53,10 +66,8 @@ fn main(
         weight_at += 1u;
         x_at += 1u;
     }
-    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
-    for (var row = 0u; row < min(params.n - first_n, 4u); row++) {
-        for (var column = 0u; column < min(params.k - first_k, 4u); column++) {
-            y[(first_n + row) * params.k + first_k + column] = sums[row][column];
-        }
-    }
+    store(first_n, first_k, sum_0);
+    store(first_n + 1u, first_k, sum_1);
+    store(first_n + 2u, first_k, sum_2);
+    store(first_n + 3u, first_k, sum_3);
 }

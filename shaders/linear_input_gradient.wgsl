@@ -10,6 +10,7 @@ struct Params {
     k: u32,
     has_bias: u32,
     accumulate: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,13 +18,33 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
+fn store_one(at: u32, value: f32) {
+    if params.accumulate == 1u {
+        dx[at] += value;
+    } else {
+        dx[at] = value;
+    }
+}
+
+// Element by element: an index known only at run time would move the sums from registers to memory.
+fn store(row: u32, column: u32, sums: vec4<f32>) {
+    if row >= params.n {
+        return;
+    }
+    let at = row * params.c + column;
+    store_one(at, sums.x);
+    if column + 1u < params.c { store_one(at + 1u, sums.y); }
+    if column + 2u < params.c { store_one(at + 2u, sums.z); }
+    if column + 3u < params.c { store_one(at + 3u, sums.w); }
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let tiles = (params.c + 3u) / 4u;
     let first_c = i % tiles * 4u;
     let first_n = i / tiles * 4u;
@@ -48,15 +69,8 @@ fn main(
         weight_at += params.c;
         dy_at += 1u;
     }
-    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
-    for (var row = 0u; row < min(params.n - first_n, 4u); row++) {
-        for (var column = 0u; column < min(params.c - first_c, 4u); column++) {
-            let at = (first_n + row) * params.c + first_c + column;
-            if params.accumulate == 1u {
-                dx[at] += sums[row][column];
-            } else {
-                dx[at] = sums[row][column];
-            }
-        }
-    }
+    store(first_n, first_c, sum_0);
+    store(first_n + 1u, first_c, sum_1);
+    store(first_n + 2u, first_c, sum_2);
+    store(first_n + 3u, first_c, sum_3);
 }

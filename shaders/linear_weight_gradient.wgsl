@@ -10,6 +10,7 @@ struct Params {
     k: u32,
     has_bias: u32,
     accumulate: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,13 +18,25 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dweight: array<f32>;
 
+// Element by element: an index known only at run time would move the sums from registers to memory.
+fn store(row: u32, column: u32, sums: vec4<f32>) {
+    if row >= params.k {
+        return;
+    }
+    let at = row * params.c + column;
+    dweight[at] = sums.x;
+    if column + 1u < params.c { dweight[at + 1u] = sums.y; }
+    if column + 2u < params.c { dweight[at + 2u] = sums.z; }
+    if column + 3u < params.c { dweight[at + 3u] = sums.w; }
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
+    let i = (params.first + group.y * groups.x + group.x) * 64u + local;
     let tiles = (params.c + 3u) / 4u;
     let first_c = i % tiles * 4u;
     let first_k = i / tiles * 4u;
@@ -47,10 +60,8 @@ fn main(
         x_at += params.c;
         dy_at += params.k;
     }
-    var sums = mat4x4<f32>(sum_0, sum_1, sum_2, sum_3);
-    for (var row = 0u; row < min(params.k - first_k, 4u); row++) {
-        for (var column = 0u; column < min(params.c - first_c, 4u); column++) {
-            dweight[(first_k + row) * params.c + first_c + column] = sums[row][column];
-        }
-    }
+    store(first_k, first_c, sum_0);
+    store(first_k + 1u, first_c, sum_1);
+    store(first_k + 2u, first_c, sum_2);
+    store(first_k + 3u, first_c, sum_3);
 }

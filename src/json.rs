@@ -181,6 +181,12 @@ impl FromJson for u64 {
     }
 }
 
+impl FromJson for u8 {
+    fn from_json(value: &Value) -> Read<Self> {
+        whole(value, u64::from(u8::MAX)).map(|number| number as u8)
+    }
+}
+
 impl FromJson for u32 {
     fn from_json(value: &Value) -> Read<Self> {
         whole(value, u64::from(u32::MAX)).map(|number| number as u32)

@@ -4,6 +4,7 @@ use crate::data::{Batch, Dataset, Loader};
 use crate::device::{CommandList, Device, PendingRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
+use crate::graph::Graph;
 use crate::model::{Model, Tensors};
 use crate::optim::csgd::{self, DeviationMeter, Table};
 use crate::optim::norms::{NormMeter, Norms};
@@ -48,7 +49,7 @@ from_json!(TrainConfig { batch, schedule, sgd, centripetal, sparsity });
 #[derive(Debug)]
 pub struct Trainer {
     device: Arc<Device>,
-    model: Model,
+    graph: Graph,
     config: TrainConfig,
     arenas: Arenas,
     plan: Plan,
@@ -84,13 +85,16 @@ impl Trainer {
         model.validate()?;
         config.schedule.validate()?;
         let arenas = Arenas::new(&device, &model.graph, &model.tensors)?;
-        let plan = Plan::compile(&device, &model.graph, &arenas, config.batch, Mode::Train, Keep::Logits)?;
+        // The device has the numbers now.
+        let Model { graph, tensors } = model;
+        drop(tensors);
+        let plan = Plan::compile(&device, &graph, &arenas, config.batch, Mode::Train, Keep::Logits)?;
         let mut table = None;
         let mut meter = None;
         let update = match &config.centripetal {
             None => sgd::dispatch(&config.sgd, &arenas),
             Some(centripetal) => {
-                centripetal.clusters.validate(&model.graph)?;
+                centripetal.clusters.validate(&graph)?;
                 let deviation = DeviationMeter::new(&device, &arenas, &centripetal.clusters)?;
                 let commands = device.record(deviation.dispatches())?;
                 meter = Some((deviation, commands));
@@ -106,7 +110,7 @@ impl Trainer {
                     .expected("a number of at least 0")
                     .found(sparsity.strength));
             }
-            if let Some((dispatch, rows)) = sparsity::dispatch(&device, sparsity, &model.graph, &arenas)? {
+            if let Some((dispatch, rows)) = sparsity::dispatch(&device, sparsity, &graph, &arenas)? {
                 update.push(dispatch);
                 penalised = rows;
             }
@@ -115,7 +119,7 @@ impl Trainer {
         let norms = NormMeter::new(&device, &arenas)?;
         Ok(Trainer {
             device,
-            model,
+            graph,
             config,
             arenas,
             plan,
@@ -203,23 +207,23 @@ impl Trainer {
         Ok(Arenas::parse_metrics(&pending.wait().await?))
     }
 
-    /// [`Trainer::metrics`] and [`Trainer::deviation`] with a single wait: a read-back can cost a tenth of a second in a
-    /// browser.
+    /// [`Trainer::metrics`] and [`Trainer::deviation`] by a single read-back, which can cost a tenth of a second in a browser.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn look(&mut self) -> Result<(Metrics, Vec<(String, f64)>)> {
-        let metrics = self.take_metrics();
-        let deviation = self.meter.as_ref().map(|(meter, commands)| {
+        let mut slices = vec![self.arenas.metrics().all()];
+        if let Some((meter, commands)) = &self.meter {
             self.device.run(&[commands]);
-            (meter, meter.read_later(&self.device))
-        });
-        let metrics = Arenas::parse_metrics(&metrics.wait().await?);
-        let deviation = match deviation {
-            Some((meter, pending)) => meter.parse(&self.arenas, pending).await?,
-            None => Vec::new(),
-        };
-        Ok((metrics, deviation))
+            slices.extend(meter.results());
+        }
+        let pending = self.device.gather_later(&slices);
+        self.reset_metrics();
+        let words = pending.wait().await?;
+        let (metrics, chi) = words.split_at(slices[0].words());
+        let deviation =
+            self.meter.as_ref().map_or_else(Vec::new, |(meter, _)| meter.parse(&self.arenas, chi));
+        Ok((Arenas::parse_metrics(metrics), deviation))
     }
 
     /// The run as it is now, with a single wait.
@@ -228,7 +232,7 @@ impl Trainer {
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let (tensors, momentum) = self.arenas.download_all(&self.device).await?;
-        let model = Model { graph: self.model.graph.clone(), tensors };
+        let model = Model { graph: self.graph.clone(), tensors };
         Ok(Snapshot { model, momentum, step: self.step })
     }
 
@@ -248,9 +252,7 @@ impl Trainer {
     pub async fn answer(&mut self, image: &[f32]) -> Result<Vec<f32>> {
         let plan = match self.answering.take() {
             Some(plan) => plan,
-            None => {
-                Plan::compile(&self.device, &self.model.graph, &self.arenas, 1, Mode::Evaluate, Keep::Logits)?
-            }
+            None => Plan::compile(&self.device, &self.graph, &self.arenas, 1, Mode::Evaluate, Keep::Logits)?,
         };
         let logits = run_answer(&self.device, &plan, image).await;
         self.answering = Some(plan);
@@ -289,7 +291,7 @@ impl Trainer {
             Some(plan) if plan.batch() == loader.batch_size() => plan,
             _ => Plan::compile(
                 &self.device,
-                &self.model.graph,
+                &self.graph,
                 &self.arenas,
                 loader.batch_size(),
                 Mode::Evaluate,
@@ -307,7 +309,7 @@ impl Trainer {
     /// # Errors
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn model(&self) -> Result<Model> {
-        Ok(Model { graph: self.model.graph.clone(), tensors: self.arenas.download(&self.device).await? })
+        Ok(Model { graph: self.graph.clone(), tensors: self.arenas.download(&self.device).await? })
     }
 
     /// The momentum as it is now.
@@ -350,7 +352,7 @@ impl Trainer {
             return Ok(error("the images".into()));
         }
         let tensors = self.arenas.download(&self.device).await?;
-        let graph = &self.model.graph;
+        let graph = &self.graph;
         for (_, name, spec) in graph.parameters() {
             if spec.kind.is_trained() && tensors.get(&name).is_some_and(|tensor| not_finite(&tensor.data)) {
                 return Ok(error(format!("the parameters {name}")));

@@ -18,9 +18,11 @@ const sizes = files(dist)
   .map((path) => ({ path: relative(dist, path), bytes: compressed(path) }))
   .sort((a, b) => b.bytes - a.bytes);
 console.log('compressed (gzip -9):');
-for (const { path, bytes } of sizes) console.log(`${kilobytes(bytes)}  ${path}`);
-// Pictures, licences and the self-test are not of the first load.
-const first = sizes.filter(({ path }) => ['.html', '.js', '.css', '.wasm', '.svg'].includes(extname(path)) && !path.includes('selftest'));
+const ofLessons = ({ path }) => path.startsWith('lessons/');
+for (const { path, bytes } of sizes.filter((file) => !ofLessons(file))) console.log(`${kilobytes(bytes)}  ${path}`);
+console.log(`${kilobytes(sizes.filter(ofLessons).reduce((sum, { bytes }) => sum + bytes, 0))}  lessons, all of them`);
+// Pictures, licences, the self-test and the lessons are not of the first load.
+const first = sizes.filter(({ path }) => ['.html', '.js', '.css', '.wasm', '.svg'].includes(extname(path)) && !path.includes('selftest') && !ofLessons({ path }));
 const total = first.reduce((sum, { bytes }) => sum + bytes, 0);
 const wasm = first.filter(({ path }) => path.endsWith('.wasm')).reduce((sum, { bytes }) => sum + bytes, 0);
 console.log(`${kilobytes(total)}  first load without the data (at most ${kilobytes(firstLoadLimit).trim()})`);

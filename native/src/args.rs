@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use centripetal::data::{Augment, Flip};
+use centripetal::data::{Augment, Dataset, Flip};
 use centripetal::device::DeviceChoice;
 use centripetal::models::{NAMES, Shortcut};
 use centripetal::optim::{Decay, Decayed, Direction, Schedule, SgdConfig};
@@ -153,8 +153,9 @@ pub(crate) struct Recipe {
     /// Epochs over which the learning rate rises to --lr; may be a fraction
     #[arg(long, value_name = "EPOCHS", default_value_t = 0.0, value_parser = non_negative)]
     pub(crate) warmup: f64,
-    /// How training images are varied; auto: crop-flip for three channels, flip for Fashion-MNIST, else none.
-    /// Crops shift by up to an eighth of the side (4 pixels of 32)
+    /// How training images are varied; auto: resized-crop for folders of images of 128 pixels and more, crop-flip for other
+    /// images of three channels, flip for Fashion-MNIST, else none. crop-flip shifts by up to an eighth of the side (4
+    /// pixels of 32)
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Variation::Auto)]
     pub(crate) augment: Variation,
 }
@@ -222,14 +223,42 @@ pub(crate) enum Variation {
     Flip,
     /// Shifted and mirrored at random.
     CropFlip,
+    /// A random part of 8 to 100 % of the area, resized, and mirrored at random; for folders of images.
+    ResizedCrop,
 }
 
 impl Variation {
-    /// The augmentation for images of `shape` `[C, H, W]` of the data set called `name`.
-    pub(crate) fn augment(self, name: &str, shape: [usize; 3]) -> Augment {
-        let crop_flip = Augment { pad: (shape[1].min(shape[2]) / 8).max(1), flip: Flip::Horizontal };
-        let flip = Augment { pad: 0, flip: Flip::Horizontal };
+    /// Smallest side of images that are cut out of larger ones where nothing else is asked for: those of photographs, not of
+    /// thumbnails.
+    pub(crate) const CROPPED_FROM: usize = 128;
+
+    /// Whether images of `shape` `[C, H, W]` in a folder are cut out of the files' at random.
+    pub(crate) fn crops(self, [_, height, width]: [usize; 3]) -> bool {
         match self {
+            Variation::ResizedCrop => true,
+            Variation::Auto => height.min(width) >= Self::CROPPED_FROM,
+            _ => false,
+        }
+    }
+
+    /// The augmentation for images of `data`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for resized crops of images that are not in files of their own.
+    pub(crate) fn augment(self, data: &dyn Dataset) -> Result<Augment> {
+        let (name, shape) = (data.name(), data.shape());
+        if self == Variation::ResizedCrop && !data.decodes() {
+            return Err(Error::new(ErrorKind::Argument, "reading --augment resized-crop")
+                .expected("a folder of images (--data folder@224:DIR), which are cut before they are resized")
+                .found(format!("{name}, whose images have their size already"))
+                .next("Take --augment crop-flip"));
+        }
+        let crop_flip =
+            Augment { pad: (shape[1].min(shape[2]) / 8).max(1), flip: Flip::Horizontal, ..Augment::NONE };
+        let flip = Augment { flip: Flip::Horizontal, ..Augment::NONE };
+        Ok(match self {
+            Variation::ResizedCrop => Augment::RESIZED_CROP,
+            Variation::Auto if data.decodes() && self.crops(shape) => Augment::RESIZED_CROP,
             Variation::None => Augment::NONE,
             Variation::Flip => flip,
             Variation::CropFlip => crop_flip,
@@ -238,7 +267,7 @@ impl Variation {
             Variation::Auto if shape[0] == 3 => crop_flip,
             Variation::Auto if name == "Fashion-MNIST" => flip,
             Variation::Auto => Augment::NONE,
-        }
+        })
     }
 }
 
@@ -817,6 +846,7 @@ fn shape(text: &str) -> std::result::Result<Shape, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use centripetal::data::{InMemory, Normalization};
     use clap::CommandFactory;
 
     #[test]
@@ -858,10 +888,19 @@ mod tests {
 
     #[test]
     fn augmentation_suits_the_data() {
-        let auto = |name, shape| Variation::Auto.augment(name, shape);
+        let data = |name: &str, shape: [usize; 3]| {
+            let statistics = Normalization { mean: vec![0.0; shape[0]], std: vec![1.0; shape[0]] };
+            let images = vec![0; shape.iter().product()];
+            InMemory::new(name, shape, vec!["a".into()], images, vec![0], statistics).unwrap()
+        };
+        let auto = |name, shape| Variation::Auto.augment(&data(name, shape)).unwrap();
         assert_eq!(auto("CIFAR-10", [3, 32, 32]), Augment::CIFAR);
         assert_eq!(auto("MNIST", [1, 28, 28]), Augment::NONE);
-        assert_eq!(auto("Fashion-MNIST", [1, 28, 28]), Augment { pad: 0, flip: Flip::Horizontal });
-        assert_eq!(Variation::CropFlip.augment("MNIST", [1, 28, 28]).pad, 3);
+        assert_eq!(auto("Fashion-MNIST", [1, 28, 28]), Augment { flip: Flip::Horizontal, ..Augment::NONE });
+        assert_eq!(Variation::CropFlip.augment(&data("MNIST", [1, 28, 28])).unwrap().pad, 3);
+        // In memory, images have their size already.
+        assert_eq!(auto("photographs", [3, 224, 224]).pad, 28);
+        let refused = Variation::ResizedCrop.augment(&data("CIFAR-10", [3, 32, 32])).unwrap_err().to_string();
+        assert!(refused.contains("folder@224:DIR") && refused.contains("found CIFAR-10"), "{refused}");
     }
 }

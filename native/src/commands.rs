@@ -27,7 +27,7 @@ use centripetal::{Error, ErrorKind, Result, Shape};
 use pollster::block_on;
 use serde_json::json;
 
-use crate::args::{Autotune, Cli, Command, DataArgs};
+use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
 use crate::progress::Console;
 use crate::{command_line, files, tuning};
@@ -99,10 +99,16 @@ impl Scene {
         }
     }
 
-    /// Opens training and test images, limited as asked. For a network that exists, named for messages, they must fit
+    /// Opens training and test images, limited as asked; `variation` is how those for training will be varied. For a network that exists, named for messages, they must fit
     /// it, and are normalised as it was trained with.
-    fn open_data(&self, args: &DataArgs, seed: u64, network: Option<(&str, &Checkpoint)>) -> Result<Splits> {
-        let mut splits = data::open(&args.data, seed)?;
+    fn open_data(
+        &self,
+        args: &DataArgs,
+        variation: Variation,
+        seed: u64,
+        network: Option<(&str, &Checkpoint)>,
+    ) -> Result<Splits> {
+        let mut splits = data::open(&args.data, variation, seed)?;
         for note in &splits.notes {
             self.console.note(note);
         }
@@ -157,12 +163,23 @@ impl Scene {
 
 /// Images in a batch of an evaluation and of the latency measurement, of `images` in all.
 fn test_batch(device: &DeviceInfo, images: usize) -> usize {
-    let most = match device.kind {
-        DeviceKind::Cpu | DeviceKind::SoftwareGpu => 32,
-        DeviceKind::Gpu => 256,
-    };
-    most.min(images)
+    most_tested(device).min(images)
 }
+
+/// The same beside training with `batch` images: no more than those, where memory may be short.
+fn test_batch_beside(device: &DeviceInfo, images: usize, batch: usize) -> usize {
+    test_batch(device, images).min(batch)
+}
+
+fn most_tested(device: &DeviceInfo) -> usize {
+    match device.kind {
+        DeviceKind::Cpu | DeviceKind::SoftwareGpu => MOST_TESTED_ON_CPU,
+        DeviceKind::Gpu => 256,
+    }
+}
+
+/// Images in a batch of an evaluation on a CPU.
+const MOST_TESTED_ON_CPU: usize = 32;
 
 /// Checks that the network takes the images of `data` and has a logit for every class; warns of classes of other names.
 fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn Dataset) -> Result<()> {

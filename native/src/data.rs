@@ -1,6 +1,7 @@
 //! `--data`: from what the user names to a training and a test set.
 
 mod folder;
+mod picture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use centripetal::data::idx::{self, Family};
 use centripetal::data::synthetic::{Split, Synthetic};
 use centripetal::data::{Dataset, InMemory, Source, cifar, embedded};
 use centripetal::{Error, ErrorKind, Result};
+
+use crate::args::Variation;
 
 /// Every form of `--data`, for help and messages.
 pub(crate) const FORMS: &str = "fashion-mnist:DIR, mnist:DIR, cifar10:DIR, cifar100:DIR, folder:DIR, \
@@ -34,12 +37,13 @@ impl Splits {
     }
 }
 
-/// Opens the data set that `spec`, one of [`FORMS`], names. `seed` makes the synthetic one.
+/// Opens the data set that `spec`, one of [`FORMS`], names. `seed` makes the synthetic one; `variation` tells whether the
+/// images of a folder are needed as they are in their files.
 ///
 /// # Errors
 /// An unknown form, a missing folder or file (with what was looked for and what is there), and whatever the
 /// readers say about the content.
-pub(crate) fn open(spec: &str, seed: u64) -> Result<Splits> {
+pub(crate) fn open(spec: &str, variation: Variation, seed: u64) -> Result<Splits> {
     let unknown =
         || Error::new(ErrorKind::Argument, "reading --data").expected(FORMS).found(format!("{spec:?}"));
     let (form, path) = match spec.split_once(':') {
@@ -58,9 +62,9 @@ pub(crate) fn open(spec: &str, seed: u64) -> Result<Splits> {
         ("mnist", Some(dir)) => idx_folder(Family::Mnist, dir),
         ("cifar10", Some(path)) => cifar10(path),
         ("cifar100", Some(path)) => cifar100(path),
-        ("folder", Some(dir)) => folder::open(dir, None, folder::BUDGET),
+        ("folder", Some(dir)) => folder::open(dir, None, variation, folder::BUDGET),
         (form, Some(dir)) => match form.strip_prefix("folder@").map(str::parse) {
-            Some(Ok(side)) if side > 0 => folder::open(dir, Some(side), folder::BUDGET),
+            Some(Ok(side)) if side > 0 => folder::open(dir, Some(side), variation, folder::BUDGET),
             _ => Err(unknown()),
         },
         ("fashion-mnist" | "mnist" | "cifar10" | "cifar100" | "folder", None) => {
@@ -82,7 +86,7 @@ pub(crate) fn open_test(spec: &str, seed: u64) -> Result<(Arc<dyn Dataset>, Vec<
         Some(("mnist", dir)) if dir.is_dir() => alone(idx_split(Family::Mnist, dir, "t10k")?),
         Some(("cifar10", dir)) if dir.is_dir() => alone(cifar10_split(dir, &[cifar::CIFAR10_TEST])?),
         Some(("cifar100", dir)) if dir.is_dir() => alone(cifar100_split(dir, cifar::CIFAR100_TEST)?),
-        _ => open(spec, seed).map(|splits| (splits.test, splits.notes)),
+        _ => open(spec, Variation::None, seed).map(|splits| (splits.test, splits.notes)),
     }
 }
 
@@ -206,7 +210,7 @@ mod tests {
     use super::*;
 
     fn text(spec: &str) -> String {
-        open(spec, 1).err().expect("an error").to_string()
+        open(spec, Variation::Auto, 1).err().expect("an error").to_string()
     }
 
     fn idx_file(magic: u32, sizes: &[u32], content: &[u8]) -> Vec<u8> {
@@ -228,7 +232,7 @@ mod tests {
         for (mark, form, class) in [('-', "fashion-mnist", "Trouser"), ('.', "mnist", "1")] {
             let dir = tempfile::tempdir().unwrap();
             write_idx(dir.path(), mark);
-            let splits = open(&format!("{form}:{}", dir.path().display()), 1).unwrap();
+            let splits = open(&format!("{form}:{}", dir.path().display()), Variation::Auto, 1).unwrap();
             assert_eq!((splits.train.len(), splits.test.len(), splits.train.shape()), (3, 2, [1, 2, 2]));
             assert_eq!(splits.test.classes()[splits.test.label(1) as usize], class);
         }
@@ -279,7 +283,7 @@ mod tests {
             fs::write(inner.join(name), [vec![label], vec![label; 3072]].concat()).unwrap();
         }
         for path in [dir.path(), &inner] {
-            let splits = open(&format!("cifar10:{}", path.display()), 1).unwrap();
+            let splits = open(&format!("cifar10:{}", path.display()), Variation::Auto, 1).unwrap();
             assert_eq!((splits.train.len(), splits.test.len()), (5, 1));
             assert_eq!((splits.train.label(4), splits.test.label(0)), (4, 5));
             assert!(splits.notes.is_empty());
@@ -291,7 +295,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("some.bin");
         fs::write(&file, vec![1; 2 * 3073]).unwrap();
-        let splits = open(&format!("cifar10:{}", file.display()), 1).unwrap();
+        let splits = open(&format!("cifar10:{}", file.display()), Variation::Auto, 1).unwrap();
         assert_eq!((splits.train.len(), splits.test.len(), splits.notes.len()), (2, 2, 1));
         assert!(splits.notes[0].contains("as training and as test set"), "{}", splits.notes[0]);
         let message = text(&format!("cifar100:{}", file.display()));
@@ -304,16 +308,16 @@ mod tests {
         for name in [cifar::CIFAR100_TRAIN, cifar::CIFAR100_TEST] {
             fs::write(dir.path().join(name), [vec![3, 42], vec![0; 3072]].concat()).unwrap();
         }
-        let splits = open(&format!("cifar100:{}", dir.path().display()), 1).unwrap();
+        let splits = open(&format!("cifar100:{}", dir.path().display()), Variation::Auto, 1).unwrap();
         assert_eq!((splits.train.label(0), splits.test.classes().len()), (42, 100));
     }
 
     #[test]
     fn what_needs_no_files() {
-        let splits = open("embedded", 1).unwrap();
+        let splits = open("embedded", Variation::Auto, 1).unwrap();
         assert_eq!((splits.train.len(), splits.test.len()), (5000, 1000));
         let first = |seed| {
-            let splits = open("synthetic", seed).unwrap();
+            let splits = open("synthetic", Variation::Auto, seed).unwrap();
             let mut image = vec![0; splits.train.shape().iter().product()];
             splits.train.image(0, &mut image).unwrap();
             image

@@ -18,8 +18,10 @@ const CEILING: u64 = 8 << 30;
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let error = || Error::new(ErrorKind::Io, format!("reading {}", path.display()));
     let meta = fs::metadata(path).map_err(|failure| error().found(failure))?;
-    if meta.is_dir() {
-        return Err(error().expected("a file").found("a folder"));
+    if !meta.is_file() {
+        // A pipe or a device may have no end.
+        let found = if meta.is_dir() { "a folder" } else { "a pipe, a device or the like" };
+        return Err(error().expected("a file").found(found));
     }
     if meta.len() > CEILING {
         return Err(error().expected(format!("at most {CEILING} bytes")).found(meta.len()));

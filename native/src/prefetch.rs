@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use centripetal::data::{Batch, Loader};
 use centripetal::{Error, ErrorKind, Result};
+use rayon::ThreadPool;
 
 /// Batches that wait ready; one more is in the making and one in use.
 const READY: usize = 2;
+
+/// Batches in all.
+pub(crate) const BATCHES: usize = READY + 2;
 
 /// Where in a run a batch belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub(crate) struct Prefetch {
     /// `None` only while being dropped: closing them is what stops the thread.
     channels: Option<Channels>,
     thread: Option<JoinHandle<()>>,
+    waited: Duration,
 }
 
 struct Channels {
@@ -46,11 +52,24 @@ impl Prefetch {
             // `returned` is alive, so this cannot fail.
             let _ = used.send(Batch::default());
         }
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Io, "starting the threads that load data").found(error)
+        };
+        // Threads of their own, which the system lets run beside those that compute.
+        let decoders = loader.dataset().decodes().then(|| {
+            let count = thread::available_parallelism().map_or(1, usize::from);
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(count)
+                .thread_name(|at| format!("decode {at}"))
+                .build()
+        });
+        let decoders = decoders.transpose().map_err(|error| failed(&error))?;
         let thread = thread::Builder::new()
             .name("prefetch".to_owned())
-            .spawn(move || make_batches(&loader, start, &filled, &returned))
-            .map_err(|error| Error::new(ErrorKind::Io, "starting the thread that loads data").found(error))?;
-        Ok(Prefetch { channels: Some(Channels { ready, used }), thread: Some(thread) })
+            .spawn(move || make_batches(&loader, start, decoders.as_ref(), &filled, &returned))
+            .map_err(|error| failed(&error))?;
+        let channels = Some(Channels { ready, used });
+        Ok(Prefetch { channels, thread: Some(thread), waited: Duration::ZERO })
     }
 
     /// Exchanges `batch` for the next one and says where that belongs. The old buffers are used again.
@@ -60,11 +79,19 @@ impl Prefetch {
     pub(crate) fn next(&mut self, batch: &mut Batch) -> Result<Position> {
         let ended = || Error::new(ErrorKind::Data, "loading data").found("the loading thread has ended");
         let channels = self.channels.as_ref().ok_or_else(ended)?;
+        let asked = Instant::now();
         let (position, next) = channels.ready.recv().map_err(|_| ended())??;
+        self.waited += asked.elapsed();
         let used = std::mem::replace(batch, next);
         // Fails only after the thread has ended, which the next call reports.
         let _ = channels.used.send(used);
         Ok(position)
+    }
+
+    /// How long [`Prefetch::next`] has waited for batches since this was last asked: the device had nothing to do then, once
+    /// it had done what it was given.
+    pub(crate) fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 }
 
@@ -81,12 +108,18 @@ impl Drop for Prefetch {
 fn make_batches(
     loader: &Loader,
     start: Position,
+    decoders: Option<&ThreadPool>,
     filled: &SyncSender<Result<(Position, Batch)>>,
     returned: &Receiver<Batch>,
 ) {
     let mut position = start;
     while let Ok(mut batch) = returned.recv() {
-        let result = loader.fill(position.epoch, position.step, &mut batch).map(|()| (position, batch));
+        let mut fill = || loader.fill(position.epoch, position.step, &mut batch);
+        let made = match decoders {
+            Some(decoders) => decoders.install(fill),
+            None => fill(),
+        };
+        let result = made.map(|()| (position, batch));
         let failed = result.is_err();
         if filled.send(result).is_err() || failed {
             return;
@@ -100,11 +133,9 @@ fn make_batches(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::{Duration, Instant};
-
     use centripetal::data::synthetic::Split;
     use centripetal::data::{Augment, Dataset, Normalization, Synthetic};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -172,6 +203,17 @@ mod tests {
         fn normalization(&self) -> &Normalization {
             &self.normalization
         }
+    }
+
+    #[test]
+    fn waiting_is_counted_once() {
+        let data = Counting::new(usize::MAX, Duration::from_millis(2));
+        let loader = Arc::new(Loader::training(data, 10, 0, Augment::NONE).unwrap());
+        let mut prefetch = Prefetch::new(loader, Position { epoch: 0, step: 0 }).unwrap();
+        prefetch.next(&mut Batch::default()).unwrap();
+        // The first batch takes ten times 2 ms, and is asked for before it is made.
+        assert!(prefetch.take_waited() >= Duration::from_millis(10));
+        assert_eq!(prefetch.take_waited(), Duration::ZERO);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Care, OnDeviceLoss, OnNan};
 use crate::metrics::{self, Log, Phase};
-use crate::prefetch::{Position, Prefetch};
+use crate::prefetch::{BATCHES, Position, Prefetch};
 use crate::progress::{Console, bytes, duration, grouped, percent};
 use crate::stop;
 
@@ -94,9 +94,9 @@ pub(crate) struct Start {
 
 impl Start {
     /// The trainer to go on with.
-    fn trainer(&self, device: &Arc<Device>) -> Result<Trainer> {
+    fn trainer(self, device: &Arc<Device>) -> Result<Trainer> {
         let config = slowed(&self.config, self.rollbacks);
-        let mut trainer = Trainer::new(Arc::clone(device), self.model.clone(), config)?;
+        let mut trainer = Trainer::new(Arc::clone(device), self.model, config)?;
         if let Some(momentum) = &self.momentum {
             trainer.resume(momentum, self.step)?;
         }
@@ -149,6 +149,10 @@ struct State {
     correct: u64,
     samples: u64,
     images_per_second: f64,
+    /// Seconds of waiting for batches since the last look, and part of the epoch's time.
+    waited: f64,
+    waited_in_epoch: f64,
+    epoch: Instant,
     deviation: Option<Vec<(String, f64)>>,
     deviation_at: u64,
 }
@@ -158,6 +162,16 @@ impl State {
     fn is_due(&self, care: &Care, step: u64) -> bool {
         // Looked at first, so that nothing that has already failed is written.
         self.looked_at == step && self.saved.elapsed().as_secs_f64() >= care.checkpoint_minutes * 60.0
+    }
+
+    /// What a user is told of the waiting for batches in this epoch: nothing where it is next to none.
+    fn told_waiting(&self) -> String {
+        let part = self.waited_in_epoch / self.epoch.elapsed().as_secs_f64().max(1e-9);
+        if part < 0.01 {
+            String::new()
+        } else {
+            format!("  {:.0} % waiting for images", (100.0 * part).min(100.0))
+        }
     }
 
     fn chi(&self) -> Option<f64> {
@@ -173,25 +187,50 @@ impl Run<'_> {
     /// a file cannot be written. The last checkpoint stays as it was.
     pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
         let guard = stop::Guard::new();
-        let memory = memory(&origin.model.graph, origin.config.batch)?;
-        self.console.note(&format!("memory for batches of {}: {}", origin.config.batch, bytes(memory)));
-        let mut start = origin.clone();
+        let mut needed = Needed::of(&origin.model.graph, origin.config.batch, self.test.batch_size())?;
+        if self.phase != Phase::Train {
+            // The base, with which the result is compared.
+            needed.host +=
+                origin.model.tensors.values().map(|tensor| tensor.data.len() as u64 * 4).sum::<u64>();
+        }
+        let is_cpu = self.device.info().kind == DeviceKind::Cpu;
+        self.console.note(&format!(
+            "memory for batches of {}: {}",
+            origin.config.batch,
+            if is_cpu {
+                bytes(needed.device + needed.host)
+            } else {
+                format!("{} of the GPU, {} beside it", bytes(needed.device), bytes(needed.host))
+            }
+        ));
+        let goes_back =
+            self.care.on_nan == OnNan::Rollback || self.care.on_device_loss == OnDeviceLoss::Cpu && !is_cpu;
+        let (graph, batch) = (origin.model.graph.clone(), origin.config.batch);
+        let smaller = |error| smaller(error, &graph, batch);
         let mut written = origin.momentum.is_some();
+        if !goes_back {
+            // Nobody will ask for where it began, so nobody has to keep it.
+            return self.attempt(origin, &mut written, &guard).map_err(smaller);
+        }
+        let mut start = origin.clone();
         loop {
-            self.rollbacks = start.rollbacks;
-            let ended = start.trainer(&self.device).and_then(|mut trainer| {
-                if !written {
-                    // So that there is something to go back to, and a full disk is told now and not in an hour.
-                    self.save(&trainer)?;
-                    written = true;
-                }
-                self.train(&mut trainer, &guard)
-            });
-            match ended {
+            match self.attempt(start.clone(), &mut written, &guard).map_err(smaller) {
                 Err(error) => start = self.recover(error, &origin, start, written)?,
                 ended => return ended,
             }
         }
+    }
+
+    /// Trains from `start` on; `written` says whether this run has written its checkpoint.
+    fn attempt(&mut self, start: Start, written: &mut bool, guard: &stop::Guard) -> Result<Ended> {
+        self.rollbacks = start.rollbacks;
+        let mut trainer = start.trainer(&self.device)?;
+        if !*written {
+            // So that there is something to go back to, and a full disk is told now and not in an hour.
+            self.save(&trainer)?;
+            *written = true;
+        }
+        self.train(&mut trainer, guard)
     }
 
     /// Where to go on after `error`, if the user wants to: where the checkpoint is, if it is `written` by this run.
@@ -249,6 +288,9 @@ impl Run<'_> {
             correct: 0,
             samples: 0,
             images_per_second: 0.0,
+            waited: 0.0,
+            waited_in_epoch: 0.0,
+            epoch: now,
             deviation: None,
             deviation_at: 0,
         };
@@ -274,6 +316,8 @@ impl Run<'_> {
                 }
                 let epoch_ends = done.is_multiple_of(per_epoch);
                 if epoch_ends || guard.asked() || done - state.looked_at >= state.stride {
+                    state.waited = prefetch.take_waited().as_secs_f64();
+                    state.waited_in_epoch += state.waited;
                     self.look(trainer, &mut state, &bar)?;
                 }
                 if epoch_ends {
@@ -290,10 +334,11 @@ impl Run<'_> {
         }
         bar.finish_and_clear();
         let seconds = self.log.seconds + state.started.elapsed().as_secs_f64();
-        let (model, evaluation) = match last {
-            Some(last) => last,
-            None => (block_on(trainer.model())?, block_on(trainer.evaluate(self.test))?),
+        let evaluation = match last {
+            Some(evaluation) => evaluation,
+            None => block_on(trainer.evaluate(self.test))?,
         };
+        let model = block_on(trainer.model())?;
         let (config, device) = (trainer.config().clone(), Arc::clone(&self.device));
         Ok(Ended::Finished { model, evaluation, config, device, seconds })
     }
@@ -325,6 +370,7 @@ impl Run<'_> {
         let seen = metrics.samples.max(1) as f64;
         line["loss"] = json!(metrics.loss_sum / seen);
         line["accuracy"] = json!(metrics.correct as f64 / seen);
+        line["waiting"] = json!((state.waited / elapsed).min(1.0));
         let norms = block_on(trainer.norms())?;
         line["gradient_norm"] = json!(norms.gradient);
         line["update_ratio"] = json!(line["lr"].as_f64().map(|lr| lr * norms.momentum / norms.parameters));
@@ -368,12 +414,13 @@ impl Run<'_> {
             (None, _) => String::new(),
         };
         format!(
-            "epoch {}/{}  loss {:.4}  accuracy {}{collapse}  {} images/s",
+            "epoch {}/{}  loss {:.4}  accuracy {}{collapse}  {} images/s{}",
             trainer.steps().div_ceil(self.train.batches_per_epoch() as u64),
             trainer.config().schedule.total_steps / self.train.batches_per_epoch() as u64,
             state.loss / samples,
             percent(state.correct as f64 / samples),
             grouped(state.images_per_second.round() as u64),
+            state.told_waiting(),
         )
     }
 
@@ -383,7 +430,7 @@ impl Run<'_> {
         trainer: &mut Trainer,
         state: &mut State,
         bar: &ProgressBar,
-    ) -> Result<(Model, Evaluation)> {
+    ) -> Result<Evaluation> {
         if self.phase == Phase::Csgd && state.deviation_at != trainer.steps() {
             self.measure(trainer, state)?;
         }
@@ -391,7 +438,7 @@ impl Run<'_> {
         let bytes = self.save(trainer)?;
         state.saved = Instant::now();
         self.keep(trainer.steps() / self.train.batches_per_epoch() as u64, &evaluation, &bytes)?;
-        let model = Checkpoint::from_bytes(&self.path.display().to_string(), &bytes)?.model;
+        drop(bytes);
         let mut line = self.line(trainer, state, self.train.batches_per_epoch() as u64);
         let samples = state.samples.max(1) as f64;
         line["loss"] = json!(state.loss / samples);
@@ -413,7 +460,8 @@ impl Run<'_> {
         self.console.above(bar, &told);
         (state.loss, state.correct, state.samples) = (0.0, 0, 0);
         state.looked = Instant::now();
-        Ok((model, evaluation))
+        (state.waited_in_epoch, state.epoch) = (0.0, state.looked);
+        Ok(evaluation)
     }
 
     /// Keeps the checkpoint `bytes` of `epoch` (from 1) as --keep-last and --keep-best ask.
@@ -482,10 +530,54 @@ impl Run<'_> {
     }
 }
 
-/// Bytes that training takes: parameters, gradients, momentum and activations.
-fn memory(graph: &Graph, batch: usize) -> Result<u64> {
-    let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
-    Ok(arenas + Plan::memory_of(graph, batch, Mode::Train)?.activations)
+/// Bytes that a run takes at most; without clusters, data sets that are kept in memory, and some tens of MB for the program
+/// and what its kernels keep at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needed {
+    /// Parameters, gradients, momentum, running statistics, activations of training and of evaluation, and their images.
+    pub(crate) device: u64,
+    /// Batches that wait, and a checkpoint while it is written: parameters, momentum, and both as a file.
+    pub(crate) host: u64,
+}
+
+impl Needed {
+    /// For training with `batch` images a step and testing with `test_batch`.
+    pub(crate) fn of(graph: &Graph, batch: usize, test_batch: usize) -> Result<Needed> {
+        let layout = Layout::new(graph);
+        let trained = layout.trained_words() as u64 * 4;
+        let statistics: u64 = layout.statistics().iter().map(|entry| entry.spec.len() as u64 * 4).sum();
+        let images = |images: usize| (images * graph.input.len()) as u64 * 4;
+        let training = Plan::memory_of(graph, batch, Mode::Train)?.activations;
+        let evaluation = Plan::memory_of(graph, test_batch, Mode::Evaluate)?.activations;
+        Ok(Needed {
+            device: 3 * trained + statistics + training + evaluation + images(batch) + images(test_batch),
+            host: 2 * (2 * trained + statistics) + BATCHES as u64 * images(batch) + images(test_batch),
+        })
+    }
+}
+
+/// `error`, and if it is for want of memory, with a batch that does with half or less, in buffers that WebGPU binds.
+fn smaller(error: Error, graph: &Graph, batch: usize) -> Error {
+    /// Most bytes of one buffer in the WebGPU baseline.
+    const MOST: u64 = 128 << 20;
+    if error.kind() != ErrorKind::OutOfMemory {
+        return error;
+    }
+    let of = |batch: usize| {
+        Some((Needed::of(graph, batch, batch).ok()?.device, Plan::memory_of(graph, batch, Mode::Train).ok()?))
+    };
+    let fits = |batch: &usize| of(*batch).is_some_and(|(_, plan)| plan.largest <= MOST);
+    let halves =
+        std::iter::successors(Some(batch / 2), |batch| Some(batch / 2)).take_while(|&batch| batch > 0);
+    let Some(found) = halves.into_iter().find(fits) else { return error };
+    match (of(found), of(batch)) {
+        (Some((less, _)), Some((now, _))) => error.next(format!(
+            "Take --batch {found}, which needs {} instead of {}, or --device cpu",
+            bytes(less),
+            bytes(now)
+        )),
+        _ => error,
+    }
 }
 
 /// Whether `error` is one that another device might not have.

@@ -279,6 +279,47 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_second_interruption_ends_at_once_and_leaves_the_last_checkpoint() {
+    let dir = TempDir::new().expect("a folder");
+    // Steps of seconds, so that the second one comes while the first is waiting for its step.
+    let options = ["--data", "synthetic", "--train-limit", "2000", "--test-limit", "50", "--batch", "1000"];
+    let words = [&["train", "resnet20", "--epochs", "2", "--out", "run"], &options[..]].concat();
+    let mut child = start(&dir, &words);
+    wait_for(&dir.path().join("run/base.safetensors"), &mut child);
+    let before = read(&dir, "run/base.safetensors");
+    sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    sleep(Duration::from_millis(200));
+    signal(&child, "INT");
+    let asked = Instant::now();
+    let stopped = ran(child.wait_with_output().expect("ends"));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(stopped.code, Some(130), "{}", stopped.err);
+    assert!(stopped.err.contains("once more ends at once"), "{}", stopped.err);
+    assert!(!stopped.out.contains("is written"), "{}", stopped.out);
+    assert!(read(&dir, "run/base.safetensors") == before, "the last checkpoint is as it was");
+    ok(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl"]);
+}
+
+#[test]
+fn a_batch_that_is_too_large_for_a_gpu_is_answered_with_one_that_is_not() {
+    if skips_gpu() {
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    let words =
+        ["train", "lenet", "--data", "synthetic", "--batch", "5000", "--epochs", "1", "--device", "gpu"];
+    let words = [&words[..], &["--autotune", "off", "--out", "run"]].concat();
+    let told = ran(command(&dir, &words).output().expect("starts"));
+    check_failure(&told, &["MB in one buffer", "Take --batch ", "instead of", "--device cpu"]);
+    let batch = told.err.split("Take --batch ").nth(1).and_then(|rest| rest.split(',').next());
+    let batch: usize = batch.and_then(|batch| batch.parse().ok()).expect("a number");
+    assert!([2500, 1250, 625].contains(&batch), "{batch}");
+}
+
 #[test]
 fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
     let dir = TempDir::new().expect("a folder");
@@ -729,6 +770,57 @@ fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
         write("net/link.onnx", &onnx_with_weights_in("link.bin"));
         fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of it"]);
     }
+}
+
+/// A picture of `side` pixels whose colours follow from `number`.
+fn picture(path: &Path, side: u32, number: u8) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    let colour = |x: u32, y: u32| {
+        image::Rgb([number.wrapping_mul(40), (x * 3 + u32::from(number)) as u8, (y * x / 32) as u8])
+    };
+    image::RgbImage::from_fn(side, side + 20, colour).save(path).expect("an image");
+}
+
+#[test]
+fn folders_of_photographs_are_cut_at_random_and_a_broken_one_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for number in 0..8 {
+        let class = if number % 2 == 0 { "cat" } else { "dog" };
+        let format = if number < 4 { "png" } else { "jpg" };
+        picture(
+            &dir.path().join(format!("photos/train/{class}/{number}.{format}")),
+            140 + 9 * u32::from(number),
+            number,
+        );
+        picture(&dir.path().join(format!("photos/val/{class}/{number}.png")), 150, number);
+    }
+    let words =
+        ["train", "lenet", "--width", "0.25", "--data", "folder@128:photos", "--epochs", "2", "--batch", "4"];
+    let options = ["--device", "cpu", "--lr", "0.01"];
+    for out in ["one", "two"] {
+        ok(&dir, &[&words[..], &options, &["--out", out]].concat());
+    }
+    assert!(read(&dir, "one/base.safetensors") == read(&dir, "two/base.safetensors"), "the same bits twice");
+    assert_eq!(report(&dir, "one")["augment"]["smallest_crop"], 8);
+    let lines = String::from_utf8(read(&dir, "one/metrics.jsonl")).expect("text");
+    let waiting: Vec<f64> = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON")["waiting"].as_f64())
+        .collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|part| (0.0..=1.0).contains(part)), "{waiting:?}");
+    // Another way to vary them is another run.
+    let again = [&words[..], &options, &["--out", "one", "--augment", "flip", "--resume"]].concat();
+    fails(&dir, &again, &["--augment"]);
+    fails(
+        &dir,
+        &["train", "lenet", "--data", "embedded", "--augment", "resized-crop", "--out", "no"],
+        &["--augment resized-crop", "folder@224:DIR"],
+    );
+    let bad = dir.path().join("photos/train/dog/3.png");
+    let whole = fs::read(&bad).expect("reads");
+    fs::write(&bad, &whole[..whole.len() - 900]).expect("writes");
+    let broken = [&words[..], &options, &["--out", "three"]].concat();
+    fails(&dir, &broken, &["reading the image", "dog/3.png", "Repair or remove it"]);
 }
 
 #[test]

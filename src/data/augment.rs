@@ -28,16 +28,29 @@ pub struct Augment {
     pub pad: usize,
     /// Random mirroring.
     pub flip: Flip,
+    /// Smallest part of an image, in percent of its area, that a random crop takes before the image is resized to its
+    /// shape; 0 switches that off. It is the data set that does this ([`Dataset::varied`](super::Dataset::varied)): here
+    /// all images have their shape.
+    #[serde(skip_serializing_if = "is_off")]
+    pub smallest_crop: u8,
 }
 
-from_json!(Augment { pad, flip });
+fn is_off(percent: &u8) -> bool {
+    *percent == 0
+}
+
+from_json!(Augment { pad, flip, smallest_crop = 0 });
 
 impl Augment {
     /// Nothing is varied: evaluation, and training that wants the images as they are.
-    pub const NONE: Augment = Augment { pad: 0, flip: Flip::Never };
+    pub const NONE: Augment = Augment { pad: 0, flip: Flip::Never, smallest_crop: 0 };
 
     /// The usual choice for CIFAR, and that of the C-SGD paper: 4 pixels, mirrored.
-    pub const CIFAR: Augment = Augment { pad: 4, flip: Flip::Horizontal };
+    pub const CIFAR: Augment = Augment { pad: 4, flip: Flip::Horizontal, smallest_crop: 0 };
+
+    /// The usual choice for photographs of all sizes: parts of 8 to 100 % of the area, resized, mirrored. In torchvision's
+    /// words `RandomResizedCrop(size)`, `RandomHorizontalFlip()`.
+    pub const RESIZED_CROP: Augment = Augment { pad: 0, flip: Flip::Horizontal, smallest_crop: 8 };
 
     /// Writes the augmented, normalised `image` (C*H*W bytes) of `shape` `[C, H, W]` to `out` (C*H*W).
     ///
@@ -146,7 +159,7 @@ mod tests {
                 .collect();
             let mut seen = vec![false; all.len()];
             for seed in 0..40 * all.len() as u64 {
-                let out = run(Augment { pad, flip: Flip::Horizontal }, seed);
+                let out = run(Augment { pad, flip: Flip::Horizontal, ..Augment::NONE }, seed);
                 assert!(all.contains(&out), "seed {seed}, pad {pad}: {out:?}");
                 for (seen, expected) in seen.iter_mut().zip(&all) {
                     *seen |= *expected == out;
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_border_is_black_before_normalisation() {
-        let all_border = (0..).map(|seed| run(Augment { pad: 9, flip: Flip::Never }, seed));
+        let all_border = (0..).map(|seed| run(Augment { pad: 9, ..Augment::NONE }, seed));
         let out = all_border.take(500).find(|out| out[..12].iter().all(|&v| v == out[0])).unwrap();
         assert_eq!((out[0], out[12]), (-1.0, -0.125));
     }

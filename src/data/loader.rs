@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Augment, Batch, Dataset, IGNORE};
+use crate::device::simd::for_each_part;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Rng;
 
@@ -100,7 +101,8 @@ impl Loader {
 
     /// Overwrites `batch` with batch `step < batches_per_epoch` of `epoch`.
     ///
-    /// Resizes `batch` if it is not of this loader's size yet, and allocates nothing otherwise.
+    /// Resizes `batch` if it is not of this loader's size yet, and allocates nothing otherwise, unless images are decoded
+    /// ([`Dataset::decodes`]): those are made by all threads of the rayon pool that this is called in.
     ///
     /// # Errors
     /// Those of [`Dataset::image`].
@@ -121,21 +123,51 @@ impl Loader {
         batch.labels.resize(self.batch_size, IGNORE);
         let first = step * self.batch_size;
         batch.samples = self.batch_size.min(order.len() - first);
-        let rows = batch.images.chunks_exact_mut(size).zip(&mut batch.labels);
-        for (&index, (values, label)) in order[first..first + batch.samples].iter().zip(rows) {
-            self.dataset.image(index, image)?;
+        let indices = &order[first..first + batch.samples];
+        for (&index, label) in indices.iter().zip(&mut batch.labels) {
             *label = self.dataset.label(index);
-            let (augment, mut rng) = match self.mode {
-                Mode::Train { seed, augment } => {
-                    (augment, Rng::stream(seed, &[AUGMENT, epoch, index as u64]))
-                }
-                Mode::Evaluate => (Augment::NONE, Rng::new(0)),
-            };
-            augment.apply(&mut rng, self.dataset.shape(), self.dataset.normalization(), image, values);
+        }
+        let rows = &mut batch.images[..indices.len() * size];
+        if cfg!(feature = "native") && self.dataset.decodes() {
+            self.fill_side_by_side(epoch, indices, size, rows)?;
+        } else {
+            for (&index, values) in indices.iter().zip(rows.chunks_exact_mut(size)) {
+                self.row(epoch, index, image, values)?;
+            }
         }
         batch.images[batch.samples * size..].fill(0.0);
         batch.labels[batch.samples..].fill(IGNORE);
         Ok(())
+    }
+
+    /// The row of image `index`, by way of the bytes `image`.
+    fn row(&self, epoch: u64, index: usize, image: &mut [u8], values: &mut [f32]) -> Result<()> {
+        let (augment, mut rng) = match self.mode {
+            Mode::Train { seed, augment } => (augment, Rng::stream(seed, &[AUGMENT, epoch, index as u64])),
+            Mode::Evaluate => (Augment::NONE, Rng::new(0)),
+        };
+        self.dataset.varied(index, augment.smallest_crop, &mut rng, image)?;
+        augment.apply(&mut rng, self.dataset.shape(), self.dataset.normalization(), image, values);
+        Ok(())
+    }
+
+    /// The rows of the images `indices`, on the threads of the pool that this is called in. A row is a function of epoch and
+    /// index, so it does not matter which makes it.
+    fn fill_side_by_side(&self, epoch: u64, indices: &[usize], size: usize, rows: &mut [f32]) -> Result<()> {
+        // Of several failures the first row's, whichever thread was first.
+        let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+        for_each_part(rows, size, |row, values| {
+            if let Err(error) = self.row(epoch, indices[row], &mut vec![0; size], values) {
+                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                if failure.as_ref().is_none_or(|(before, _)| row < *before) {
+                    *failure = Some((row, error));
+                }
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 }
 
@@ -167,6 +199,82 @@ mod tests {
         indices
     }
 
+    /// Images that are decoded, of which those from `broken` on cannot be; a pixel tells what the crop was asked for.
+    struct Decoded {
+        data: Arc<dyn Dataset>,
+        broken: usize,
+        decodes: bool,
+    }
+
+    impl Dataset for Decoded {
+        fn name(&self) -> &str {
+            "decoded"
+        }
+        fn len(&self) -> usize {
+            self.data.len()
+        }
+        fn shape(&self) -> [usize; 3] {
+            self.data.shape()
+        }
+        fn classes(&self) -> &[String] {
+            self.data.classes()
+        }
+        fn label(&self, index: usize) -> u32 {
+            self.data.label(index)
+        }
+        fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
+            if index >= self.broken {
+                return Err(Error::new(ErrorKind::Data, format!("reading the image {index}")));
+            }
+            self.data.image(index, out)
+        }
+        fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+            self.image(index, out)?;
+            out[1] = smallest_crop;
+            out[2] = rng.below(200) as u8;
+            Ok(())
+        }
+        fn decodes(&self) -> bool {
+            self.decodes
+        }
+        fn normalization(&self) -> &Normalization {
+            self.data.normalization()
+        }
+    }
+
+    #[test]
+    fn rows_made_side_by_side_are_those_made_in_turn() {
+        let loader = |decodes| {
+            let data = Decoded { data: data(), broken: usize::MAX, decodes };
+            Loader::training(Arc::new(data), 5, 3, Augment::RESIZED_CROP).unwrap()
+        };
+        let (mut one, mut other) = (Batch::default(), Batch::default());
+        for epoch in 0..3 {
+            loader(true).fill(epoch, 1, &mut one).unwrap();
+            loader(false).fill(epoch, 1, &mut other).unwrap();
+            assert!(one == other, "epoch {epoch}");
+        }
+        // Mirrored or not, in each row of two pixels one is the crop's.
+        assert!(one.images.chunks(4).all(|image| image[..2].iter().any(|&x| (x - 8.0).abs() < 1e-3)));
+        let evaluation = |decodes| {
+            let data = Decoded { data: data(), broken: usize::MAX, decodes };
+            let mut batch = Batch::default();
+            Loader::evaluation(Arc::new(data), 4).unwrap().fill(0, 2, &mut batch).unwrap();
+            batch
+        };
+        assert!(evaluation(true) == evaluation(false) && evaluation(true).samples == 2);
+    }
+
+    #[test]
+    fn of_several_images_that_cannot_be_read_the_first_is_named() {
+        for decodes in [true, false] {
+            let data = Decoded { data: data(), broken: 6, decodes };
+            let loader = Loader::evaluation(Arc::new(data), 10).unwrap();
+            let error = loader.fill(0, 0, &mut Batch::default()).unwrap_err().to_string();
+            assert_eq!(error, "reading the image 6");
+        }
+    }
+
     #[test]
     fn training_is_a_new_permutation_each_epoch_without_the_rest() {
         let loader = |seed| Loader::training(data(), 4, seed, Augment::NONE).unwrap();
@@ -182,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_batch_does_not_depend_on_the_batches_before_it() {
-        let augment = Augment { pad: 1, flip: Flip::Horizontal };
+        let augment = Augment { pad: 1, flip: Flip::Horizontal, ..Augment::NONE };
         let used = Loader::training(data(), 3, 5, augment).unwrap();
         let (mut after_others, mut fresh, mut later) = (Batch::default(), Batch::default(), Batch::default());
         for epoch in [0, 2, 1] {
@@ -197,7 +305,7 @@ mod tests {
 
     #[test]
     fn augmentation_belongs_to_the_sample_not_to_its_place_in_the_batch() {
-        let augment = Augment { pad: 2, flip: Flip::Never };
+        let augment = Augment { pad: 2, ..Augment::NONE };
         let rows = |batch_size: usize| {
             let loader = Loader::training(data(), batch_size, 5, augment).unwrap();
             let mut batch = Batch::default();

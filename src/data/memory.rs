@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Dataset, Normalization};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rng::Rng;
 
 /// A data set held in memory as bytes.
 #[derive(Debug, Clone)]
@@ -159,6 +160,14 @@ impl Dataset for Subset {
 
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
         self.dataset.image(self.indices[index], out)
+    }
+
+    fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+        self.dataset.varied(self.indices[index], smallest_crop, rng, out)
+    }
+
+    fn decodes(&self) -> bool {
+        self.dataset.decodes()
     }
 
     fn normalization(&self) -> &Normalization {

@@ -25,6 +25,7 @@ pub use synthetic::Synthetic;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
+use crate::rng::Rng;
 
 /// The label of a row that holds no sample (the end of a partial last batch). The loss skips it.
 pub const IGNORE: u32 = u32::MAX;
@@ -56,6 +57,22 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// When the image is decoded on demand and cannot be.
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()>;
+
+    /// Writes image `index` as training sees it before it is mirrored and normalised: a part that `rng` chooses, at least
+    /// `smallest_crop` percent of its area, resized to the shape. Data sets whose images have that shape already, and all of
+    /// them at 0 percent, give the whole image.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::image`].
+    fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+        let _ = (smallest_crop, rng);
+        self.image(index, out)
+    }
+
+    /// Whether images are decoded each time they are asked for, so that several threads are worth their while.
+    fn decodes(&self) -> bool {
+        false
+    }
 
     /// Mean and standard deviation that [`Loader`] normalises with.
     fn normalization(&self) -> &Normalization;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Dataset, Normalization};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rng::Rng;
 
 struct Normalized {
     dataset: Arc<dyn Dataset>,
@@ -52,6 +53,14 @@ impl Dataset for Normalized {
 
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
         self.dataset.image(index, out)
+    }
+
+    fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+        self.dataset.varied(index, smallest_crop, rng, out)
+    }
+
+    fn decodes(&self) -> bool {
+        self.dataset.decodes()
     }
 
     fn normalization(&self) -> &Normalization {

@@ -6,8 +6,20 @@ use crate::error::{Error, ErrorKind, Result};
 use rayon::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// Multiply-adds of one dispatch, and of one submission: more is run in several. A desktop's watchdog ends what keeps the
+/// GPU for 2 s; this is 0.4 s at 20 billion a second, a tenth of what an integrated GPU of 2015 can do at most.
+const LONGEST: u64 = 1 << 33;
+
+/// After this a GPU that does not answer is given up. Long: a software adapter may be at a large step.
+#[cfg(not(target_arch = "wasm32"))]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Multiply-adds that could be done while a kernel that only moves numbers moves one of them.
+const WORK_A_WORD: u64 = 8;
 
 /// Distance of two uniforms in the arena: WebGPU's minUniformBufferOffsetAlignment.
 const UNIFORM_STRIDE: u64 = 256;
@@ -20,6 +32,7 @@ pub(super) struct Gpu {
     pipelines: Mutex<Vec<(&'static str, Arc<Pipeline>)>>,
     fault: Arc<Mutex<Option<Error>>>,
     limits: Vec<(&'static str, u64)>,
+    longest: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -40,6 +53,8 @@ struct Call {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 2],
+    /// As [`work`] estimates it.
+    work: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -211,11 +226,16 @@ impl Gpu {
         });
         let described = describe(&info, reason);
         let limits = limits_of(&adapter.limits());
-        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, limits }, described))
+        let longest = AtomicU64::new(LONGEST);
+        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, limits, longest }, described))
     }
 
     pub(super) fn limits(&self) -> &[(&'static str, u64)] {
         &self.limits
+    }
+
+    pub(super) fn set_longest(&self, work: u64) {
+        self.longest.store(work.max(1), Ordering::Relaxed);
     }
 
     /// Gives the device up on purpose, as a driver's reset would.
@@ -320,25 +340,38 @@ impl Gpu {
 
     pub(super) fn record(&self, dispatches: &[Dispatch]) -> Result<Commands> {
         self.prepare(dispatches);
+        let longest = self.longest.load(Ordering::Relaxed);
+        let split: Vec<Vec<Part>> =
+            dispatches.iter().map(|dispatch| parts(dispatch, longest)).collect::<Result<_>>()?;
+        let count = split.iter().map(Vec::len).sum::<usize>().max(1);
         let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
-            size: (dispatches.len().max(1) as u64) * UNIFORM_STRIDE,
+            size: count as u64 * UNIFORM_STRIDE,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut bytes = vec![0; dispatches.len() * UNIFORM_STRIDE as usize];
-        let mut calls = Vec::with_capacity(dispatches.len());
-        for (dispatch, slot) in dispatches.iter().zip(bytes.chunks_exact_mut(UNIFORM_STRIDE as usize)) {
-            slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
-            let offset = calls.len() as u64 * UNIFORM_STRIDE;
-            calls.push(self.call(dispatch, &uniforms, offset)?);
+        let mut bytes = vec![0; count * UNIFORM_STRIDE as usize];
+        let mut calls = Vec::with_capacity(count);
+        // The uniform of dispatch i is slot i, where `set_params` looks for it; further parts have theirs behind.
+        let mut further = dispatches.len();
+        for (index, (dispatch, parts)) in dispatches.iter().zip(&split).enumerate() {
+            for part in parts {
+                let slot = if part.first == 0 { index } else { further };
+                further += usize::from(part.first > 0);
+                let uniform = &mut bytes[slot * UNIFORM_STRIDE as usize..][..dispatch.params.len()];
+                uniform.copy_from_slice(&dispatch.params);
+                if let Some(field) = first_field(dispatch.kernel) {
+                    uniform[4 * field..][..4].copy_from_slice(&part.first.to_le_bytes());
+                }
+                calls.push(self.call(dispatch, &uniforms, slot as u64 * UNIFORM_STRIDE, part));
+            }
         }
         self.queue.write_buffer(&uniforms, 0, &bytes);
         self.check()?;
         Ok(Commands { uniforms, calls })
     }
 
-    fn call(&self, dispatch: &Dispatch, uniforms: &wgpu::Buffer, offset: u64) -> Result<Call> {
+    fn call(&self, dispatch: &Dispatch, uniforms: &wgpu::Buffer, offset: u64, part: &Part) -> Call {
         let kernel = dispatch.kernel;
         let shader = &kernel.shaders[dispatch.variant];
         let pipeline = self.pipeline(kernel, shader);
@@ -359,33 +392,43 @@ impl Gpu {
             layout: &pipeline.layout,
             entries: &entries,
         });
-        let workgroups = fold((shader.workgroups)(&dispatch.params)).ok_or_else(|| {
-            Error::new(ErrorKind::Device, format!("preparing {} of {}", kernel.name, dispatch.label))
-                .found("more workgroups than a dispatch can have")
-                .next("Take a smaller --batch")
-        })?;
-        Ok(Call { pipeline, bind_group, workgroups })
+        Call { pipeline, bind_group, workgroups: part.workgroups, work: part.work }
     }
 
     pub(super) fn set_params(&self, commands: &Commands, index: usize, bytes: &[u8]) {
         self.queue.write_buffer(&commands.uniforms, index as u64 * UNIFORM_STRIDE, bytes);
     }
 
+    /// Runs the lists as one submission, or as several where one would take long.
     pub(super) fn run<'a>(&self, lists: impl Iterator<Item = &'a Commands>) {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for call in lists.flat_map(|list| &list.calls) {
-                pass.set_pipeline(&call.pipeline.pipeline);
-                pass.set_bind_group(0, &call.bind_group, &[]);
-                pass.dispatch_workgroups(call.workgroups[0], call.workgroups[1], 1);
+        let longest = self.longest.load(Ordering::Relaxed);
+        let mut calls = lists.flat_map(|list| &list.calls).peekable();
+        loop {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let mut work = 0;
+                while let Some(call) = calls.next_if(|call| work == 0 || work + call.work <= longest) {
+                    work += call.work;
+                    pass.set_pipeline(&call.pipeline.pipeline);
+                    pass.set_bind_group(0, &call.bind_group, &[]);
+                    pass.dispatch_workgroups(call.workgroups[0], call.workgroups[1], 1);
+                }
+            }
+            self.queue.submit([encoder.finish()]);
+            if calls.peek().is_none() {
+                return;
             }
         }
-        self.queue.submit([encoder.finish()]);
     }
 
-    pub(super) fn read(&self, buffer: &wgpu::Buffer, offset: usize, len: usize) -> PendingMap {
-        let size = len as u64 * 4;
+    /// Reads parts (buffer, first word, words), one after the other, through one buffer.
+    pub(super) fn read<'a>(
+        &self,
+        parts: impl Iterator<Item = (&'a wgpu::Buffer, usize, usize)> + Clone,
+    ) -> PendingMap {
+        let bytes = |words: usize| words as u64 * 4;
+        let size = parts.clone().map(|(.., len)| bytes(len)).sum();
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
             size,
@@ -393,7 +436,11 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, offset as u64 * 4, &staging, 0, size);
+        let mut at = 0;
+        for (buffer, offset, len) in parts {
+            encoder.copy_buffer_to_buffer(buffer, bytes(offset), &staging, at, bytes(len));
+            at += bytes(len);
+        }
         self.queue.submit([encoder.finish()]);
         let done = Signal::default();
         let signal = done.clone();
@@ -462,6 +509,71 @@ fn fold(workgroups: u64) -> Option<[u32; 2]> {
     (y <= MAX_WORKGROUPS).then_some([x as u32, y as u32])
 }
 
+/// A dispatch, or a part of one that would take long by itself.
+struct Part {
+    /// The workgroup that it begins with.
+    first: u32,
+    workgroups: [u32; 2],
+    work: u64,
+}
+
+/// Which field of the uniform says with which workgroup a dispatch begins; kernels that cannot take long have none.
+fn first_field(kernel: &Kernel) -> Option<usize> {
+    kernel.params.iter().position(|field| field.name == "first")
+}
+
+/// Multiply-adds of `dispatch`, or what takes as long.
+fn work(dispatch: &Dispatch) -> u64 {
+    let field = |name: &str| {
+        let at = dispatch.kernel.params.iter().position(|field| field.name == name)?;
+        let word = dispatch.params[4 * at..].first_chunk()?;
+        Some(u64::from(u32::from_le_bytes(*word)))
+    };
+    let words: u64 = dispatch.bindings.iter().map(|slice| slice.len as u64).sum();
+    // For each image the outputs, each a sum over channels and taps: convolutions, and linear layers without those.
+    let sums = ["n", "k", "p", "q", "c", "r", "s"].iter().try_fold(1u64, |product, name| {
+        let side = field(name).or(matches!(*name, "p" | "q" | "r" | "s").then_some(1))?;
+        product.checked_mul(side)
+    });
+    let sums = sums.filter(|_| first_field(dispatch.kernel).is_some()).unwrap_or(0);
+    (sums / field("groups").unwrap_or(1).max(1)).max(words * WORK_A_WORD)
+}
+
+/// `dispatch` in parts of at most about `longest` multiply-adds, if its kernel can be split.
+fn parts(dispatch: &Dispatch, longest: u64) -> Result<Vec<Part>> {
+    let shader = &dispatch.kernel.shaders[dispatch.variant];
+    let total = (shader.workgroups)(&dispatch.params);
+    let work = work(dispatch);
+    let wanted = if first_field(dispatch.kernel).is_some() { work.div_ceil(longest) } else { 1 };
+    split(total, wanted, work).ok_or_else(|| {
+        Error::new(ErrorKind::Device, format!("preparing {} of {}", dispatch.kernel.name, dispatch.label))
+            .found("more workgroups than a dispatch can have")
+            .next("Take a smaller --batch")
+    })
+}
+
+/// `total` workgroups in about `wanted` parts that share `work`; `None` when a grid cannot hold them.
+fn split(total: u64, wanted: u64, work: u64) -> Option<Vec<Part>> {
+    let mut each = total.div_ceil(wanted.max(1)).max(1);
+    if each > MAX_WORKGROUPS {
+        // Then folding leaves no workgroup over, which would compute again what belongs to the next part.
+        each = each.next_multiple_of(MAX_WORKGROUPS);
+    }
+    let mut parts = Vec::new();
+    let mut first = 0;
+    loop {
+        let workgroups = each.min(total - first);
+        parts.push(Part { first: first.try_into().ok()?, workgroups: fold(workgroups)?, work: 0 });
+        first += workgroups;
+        if first >= total {
+            break;
+        }
+    }
+    let share = work / parts.len() as u64;
+    parts.iter_mut().for_each(|part| part.work = share);
+    Some(parts)
+}
+
 /// Lets callbacks run.
 #[cfg(target_arch = "wasm32")]
 fn poll(_: &wgpu::Device) -> Result<()> {
@@ -472,9 +584,20 @@ fn poll(_: &wgpu::Device) -> Result<()> {
 /// Lets callbacks run.
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device) -> Result<()> {
-    match device.poll(wgpu::PollType::wait_indefinitely()) {
+    poll_for(device, PATIENCE)
+}
+
+/// Lets callbacks run, for which the GPU must have answered within `patience`.
+#[cfg(not(target_arch = "wasm32"))]
+fn poll_for(device: &wgpu::Device, patience: std::time::Duration) -> Result<()> {
+    let error = |kind| Error::new(kind, "waiting for the GPU");
+    match device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(patience) }) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::new(ErrorKind::Device, "waiting for the GPU").found(error)),
+        Err(wgpu::PollError::Timeout) => Err(error(ErrorKind::DeviceLost)
+            .expected(format!("an answer within {} s", patience.as_secs()))
+            .found("none: it hangs, or has far too much to do")
+            .next("Run again with --resume, with a smaller --batch, or with --device cpu")),
+        Err(failure) => Err(error(ErrorKind::Device).found(failure)),
     }
 }
 
@@ -542,7 +665,26 @@ impl Future for Signal {
 
 #[cfg(test)]
 mod tests {
-    use super::fold;
+    use super::{fold, split};
+
+    #[test]
+    fn long_dispatches_are_split_without_gap_or_overlap() {
+        for (total, wanted) in
+            [(0, 1), (1, 5), (10, 3), (65_535, 1), (70_000, 1), (70_000, 2), (400_000, 3), (9, 9)]
+        {
+            let parts = split(total, wanted, 1000).expect("fits");
+            assert!(parts.len() as u64 <= wanted.max(1), "{total} in {wanted}");
+            let mut next = 0;
+            for part in &parts {
+                assert_eq!(u64::from(part.first), next);
+                let [x, y] = part.workgroups.map(u64::from);
+                next += x * y;
+            }
+            // The last may be folded with some over, as a dispatch that is not split.
+            assert!(next >= total && next < total.max(1) + 65_535, "{total} in {wanted}: {next}");
+        }
+        assert!(split(u64::MAX, 1, 1).is_none());
+    }
 
     #[test]
     fn grids_fold_within_the_baseline() {

@@ -294,6 +294,14 @@ impl Device {
         }
     }
 
+    /// Has what is recorded from now on run in dispatches and submissions of at most about so many multiply-adds, so that no
+    /// watchdog takes the GPU for hung. The default suits GPUs of the last ten years; results do not depend on it.
+    pub fn set_longest(&self, multiply_adds: u64) {
+        if let Executor::Gpu(gpu) = &self.executor {
+            gpu.set_longest(multiply_adds);
+        }
+    }
+
     /// Invocations that keep the device busy, for kernels that may cut a long sum into parts: 1 on the CPU, whose
     /// kernels spread their work themselves.
     pub fn parallelism(&self) -> usize {
@@ -339,14 +347,29 @@ impl Device {
 
     /// Starts a read-back of `slice` as it is after everything run so far; waiting for it can come later.
     pub fn read_later(&self, slice: &BufferSlice) -> PendingRead {
-        PendingRead(match (&self.executor, &slice.buffer.memory) {
-            (Executor::Cpu(_), Memory::Cpu(memory)) => {
-                PendingKind::Ready(cpu::read(memory, slice.offset, slice.len))
+        self.gather_later(std::slice::from_ref(slice))
+    }
+
+    /// Like [`Device::read_later`] of several slices, one after the other: one read-back, however many they are.
+    pub fn gather_later(&self, slices: &[BufferSlice]) -> PendingRead {
+        let foreign =
+            |slice: &BufferSlice| -> ! { panic!("{}: a buffer of another device", slice.buffer.label) };
+        PendingRead(match &self.executor {
+            Executor::Cpu(_) => PendingKind::Ready(
+                slices
+                    .iter()
+                    .flat_map(|slice| match &slice.buffer.memory {
+                        Memory::Cpu(memory) => cpu::read(memory, slice.offset, slice.len),
+                        Memory::Gpu(_) => foreign(slice),
+                    })
+                    .collect(),
+            ),
+            Executor::Gpu(gpu) => {
+                PendingKind::Gpu(gpu.read(slices.iter().map(|slice| match &slice.buffer.memory {
+                    Memory::Gpu(buffer) => (buffer, slice.offset, slice.len),
+                    Memory::Cpu(_) => foreign(slice),
+                })))
             }
-            (Executor::Gpu(gpu), Memory::Gpu(buffer)) => {
-                PendingKind::Gpu(gpu.read(buffer, slice.offset, slice.len))
-            }
-            _ => panic!("{}: a buffer of another device", slice.buffer.label),
         })
     }
 
@@ -382,7 +405,7 @@ impl Device {
         }
     }
 
-    /// Runs the lists in order, as one submission.
+    /// Runs the lists in order, as one submission unless that would take long.
     pub fn run(&self, lists: &[&CommandList]) {
         match &self.executor {
             Executor::Cpu(cpu) => {

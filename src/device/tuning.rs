@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 /// Fields of a uniform that do not belong to the shape class: the batch and how a sum is cut scale the work, flags
 /// change little. So one measurement serves training and evaluation with batches of any size.
-const NOT_SHAPE: [&str; 7] = ["n", "splits", "accumulate", "has_bias", "add_residual", "relu", "eps"];
+const NOT_SHAPE: [&str; 8] =
+    ["n", "splits", "accumulate", "has_bias", "add_residual", "relu", "eps", "first"];
 
 /// Seconds after which no further class is measured in one call; the rest take their default.
 const MOST_SECONDS: f64 = 20.0;
@@ -238,6 +239,7 @@ mod tests {
         has_bias: 0,
         accumulate: 0,
         splits: 1,
+        first: 0,
     };
 
     fn bytes(params: &Conv2dParams) -> &[u8] {

@@ -123,21 +123,24 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::Format`] when it cannot be written.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let training = self.training.as_ref().map(|training| Training {
+            config: training.config.clone(),
+            momentum: Tensors::new(),
+            ..*training
+        });
         let header = Header {
             version: VERSION,
             graph: self.model.graph.clone(),
             provenance: self.provenance.clone(),
             clusters: self.clusters.clone(),
-            training: self.training.clone(),
+            training,
         };
         let header = serde_json::to_string(&header)
             .map_err(|error| Error::new(ErrorKind::Format, "writing a checkpoint").found(error))?;
-        let mut tensors = self.model.tensors.clone();
-        if let Some(training) = &self.training {
-            tensors
-                .extend(training.momentum.iter().map(|(name, m)| (format!("{MOMENTUM}{name}"), m.clone())));
-        }
-        Ok(state_dict::write(&tensors, Some((KEY, header))))
+        let momentum = self.training.iter().flat_map(|training| &training.momentum);
+        let tensors = self.model.tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+        let tensors = tensors.chain(momentum.map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor)));
+        state_dict::serialize(tensors, Some((KEY, header)))
     }
 
     /// Reads the checkpoint called `name`, and checks it as a whole.
@@ -218,7 +221,7 @@ mod tests {
         let mut tensors: Tensors =
             sizes.iter().map(|(name, dims)| ((*name).to_owned(), tensor(dims))).collect();
         tensors.insert("momentum:fc.bias".to_owned(), tensor(&[2]));
-        state_dict::write(&tensors, Some((KEY, header.to_owned())))
+        state_dict::write(&tensors, Some((KEY, header.to_owned()))).expect("plain tensors")
     }
 
     #[test]

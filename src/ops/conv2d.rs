@@ -142,6 +142,7 @@ impl Conv2d {
             has_bias: self.bias.flag(),
             accumulate: 0,
             splits: 1,
+            first: 0,
         }
     }
 }
@@ -188,6 +189,8 @@ params! {
         accumulate: u32,
         /// Partial sums of the weight gradient.
         splits: u32,
+        /// Workgroup that a dispatch begins with: the executor runs long ones in parts. 0 in what is recorded.
+        first: u32,
     }
 }
 

@@ -55,6 +55,8 @@ params! {
         relu: u32,
         /// Added to the variance.
         eps: f32,
+        /// Workgroup that a dispatch begins with: the executor runs long ones in parts. 0 in what is recorded.
+        first: u32,
     }
 }
 
@@ -83,6 +85,7 @@ impl ConvBatchNormParams {
             add_residual: u32::from(add_residual),
             relu: u32::from(relu),
             eps,
+            first: 0,
         }
     }
 
@@ -111,6 +114,7 @@ impl ConvBatchNormParams {
             has_bias: 0,
             accumulate: 0,
             splits: 1,
+            first: 0,
         }
     }
 }

@@ -39,6 +39,7 @@ impl Linear {
             k: self.out_features as u32,
             has_bias: self.bias.flag(),
             accumulate: 0,
+            first: 0,
         }
     }
 }
@@ -56,6 +57,8 @@ params! {
         has_bias: u32,
         /// 1 to add to dx, 0 to overwrite it; input gradient only.
         accumulate: u32,
+        /// Workgroup that a dispatch begins with: the executor runs long ones in parts. 0 in what is recorded.
+        first: u32,
     }
 }
 

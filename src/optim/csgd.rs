@@ -12,7 +12,7 @@
 use super::sgd::{Direction, SgdConfig, decayed_words, is_poisoned};
 use crate::device::simd;
 use crate::device::{
-    Args, Buffer, Device, Dispatch, Kernel, Params, PendingRead, Shader, params_of, read, write,
+    Args, Buffer, BufferSlice, Device, Dispatch, Kernel, Params, Shader, params_of, read, write,
 };
 use crate::error::Result;
 use crate::ops::workgroups_of_64;
@@ -394,28 +394,27 @@ impl DeviationMeter {
     /// # Errors
     /// [`crate::ErrorKind::Device`] when the device failed.
     pub async fn read(&self, device: &Device, arenas: &Arenas) -> Result<Vec<(String, f64)>> {
-        self.parse(arenas, self.read_later(device)).await
+        let words = device.gather_later(&self.results()).wait().await?;
+        Ok(self.parse(arenas, &words))
     }
 
-    /// Starts what [`DeviationMeter::parse`] ends.
-    pub fn read_later(&self, device: &Device) -> [PendingRead; 2] {
-        [0, 1].map(|table| device.read_later(&self.tables[table].1.all()))
+    /// What [`DeviationMeter::parse`] wants, one after the other.
+    pub fn results(&self) -> [BufferSlice; 2] {
+        [0, 1].map(|table| self.tables[table].1.all())
     }
 
-    /// As [`DeviationMeter::read`], from reads that are under way.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Device`] when the device failed.
-    pub async fn parse(&self, arenas: &Arenas, pending: [PendingRead; 2]) -> Result<Vec<(String, f64)>> {
+    /// As [`DeviationMeter::read`], from the words of [`DeviationMeter::results`].
+    pub fn parse(&self, arenas: &Arenas, words: &[f32]) -> Vec<(String, f64)> {
+        let (trained, statistics) = words.split_at(self.tables[0].1.all().words());
         let mut all = Vec::new();
-        let entries = [arenas.layout().trained(), arenas.layout().statistics()];
-        for (((table, _), pending), entries) in self.tables.iter().zip(pending).zip(entries) {
+        let parts = [(arenas.layout().trained(), trained), (arenas.layout().statistics(), statistics)];
+        for ((table, _), (entries, words)) in self.tables.iter().zip(parts) {
             let mut sums = vec![0.0; entries.len()];
-            for (chi, &owner) in pending.wait().await?.iter().zip(&table.owners) {
+            for (chi, &owner) in words.iter().zip(&table.owners) {
                 sums[owner] += f64::from(*chi);
             }
             all.extend(entries.iter().map(|entry| entry.name.clone()).zip(sums));
         }
-        Ok(all)
+        all
     }
 }

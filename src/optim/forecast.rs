@@ -164,8 +164,8 @@ pub fn auto_strength(
     search(schedule, momentum, nesterov, eta, target).map_err(|best| {
         let steps = steps_needed(schedule, momentum, nesterov, target, best);
         Error::new(ErrorKind::Argument, "choosing the centripetal strength")
-            .expected(format!("a schedule that can pull filters together by {target} nats"))
-            .found(format!("{} steps, in which the best strength reaches {best:.1}", schedule.total_steps))
+            .expected(format!("a schedule in which differences of filters can shrink by e^{target}"))
+            .found(format!("{} steps, in which the best strength reaches e^{best:.1}", schedule.total_steps))
             .next(format!("Train for about {steps} steps (more epochs or a smaller batch)."))
     })
 }

@@ -171,12 +171,13 @@ impl Arenas {
     /// # Errors
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn download_all(&self, device: &Device) -> Result<(Tensors, Tensors)> {
-        let pending =
-            [&self.parameters, &self.statistics, &self.momentum].map(|b| device.read_later(&b.all()));
-        let [trained, statistics, momentum] = pending;
-        let mut tensors = unpack(&self.layout.trained, &trained.wait().await?);
-        tensors.extend(unpack(&self.layout.statistics, &statistics.wait().await?));
-        Ok((tensors, unpack(&self.layout.trained, &momentum.wait().await?)))
+        let slices = [&self.parameters, &self.statistics, &self.momentum].map(Buffer::all);
+        let words = device.gather_later(&slices).wait().await?;
+        let (trained, rest) = words.split_at(slices[0].words());
+        let (statistics, momentum) = rest.split_at(slices[1].words());
+        let mut tensors = unpack(&self.layout.trained, trained);
+        tensors.extend(unpack(&self.layout.statistics, statistics));
+        Ok((tensors, unpack(&self.layout.trained, momentum)))
     }
 
     /// The tensors of these names alone, with a single wait; names that are not there are left out.
@@ -185,15 +186,21 @@ impl Arenas {
     /// [`ErrorKind::Device`] when the device failed.
     pub async fn read(&self, device: &Device, names: &[&str]) -> Result<Tensors> {
         let places = [(&self.layout.trained, &self.parameters), (&self.layout.statistics, &self.statistics)];
-        let mut pending = Vec::new();
+        let (mut found, mut slices) = (Vec::new(), Vec::new());
         for (entries, buffer) in places {
             for entry in entries.iter().filter(|entry| names.contains(&entry.name.as_str())) {
-                pending.push((entry, device.read_later(&self.slice_of(buffer, entry))));
+                slices.push(self.slice_of(buffer, entry));
+                found.push(entry);
             }
         }
-        let mut tensors = Tensors::new();
-        for (entry, read) in pending {
-            let data = read.wait().await?;
+        if found.is_empty() {
+            return Ok(Tensors::new());
+        }
+        let words = device.gather_later(&slices).wait().await?;
+        let (mut at, mut tensors) = (0, Tensors::new());
+        for (entry, slice) in found.into_iter().zip(&slices) {
+            let data = words[at..at + slice.words()].to_vec();
+            at += slice.words();
             tensors.insert(entry.name.clone(), TensorData { dims: entry.spec.dims.clone(), data });
         }
         Ok(tensors)

@@ -36,6 +36,8 @@ pub struct Memory {
     pub activations: u64,
     /// What they would take without sharing.
     pub unshared: u64,
+    /// The largest of the buffers that they are in.
+    pub largest: u64,
 }
 
 /// Loss, correct answers and state summed on the device since the last reset.
@@ -78,6 +80,11 @@ pub enum Keep {
     Everything,
 }
 
+/// Bytes of the largest of `slots`, which are in words.
+fn largest(slots: &[usize]) -> u64 {
+    slots.iter().map(|&words| align(words) as u64 * 4).max().unwrap_or(0)
+}
+
 impl Plan {
     /// Compiles `graph` for batches of `batch` images on `device`, over the parameters in `arenas`.
     ///
@@ -118,6 +125,7 @@ impl Plan {
             memory = Memory {
                 activations: plan.slots.iter().map(|&words| align(words) as u64 * 4).sum(),
                 unshared: plan.unshared * 4,
+                largest: largest(&plan.slots),
             };
             slots = plan
                 .slots
@@ -188,6 +196,7 @@ impl Plan {
         Ok(Memory {
             activations: plan.slots.iter().map(|&words| align(words) as u64 * 4).sum(),
             unshared: plan.unshared * 4,
+            largest: largest(&plan.slots),
         })
     }
 

@@ -233,13 +233,13 @@ impl Table {
         for [n, c, k] in [[1, 1, 1], [1, 7, 5], [6, 65, 10], [33, 40, 20]] {
             let name = format!("N {n}, C {c}, K {k}");
             let (x, dy, weight, bias) = (random(1, n * c), random(2, n * k), random(3, k * c), random(4, k));
+            let (n32, c32, k32) = (n as u32, c as u32, k as u32);
+            let d = LinearParams { n: n32, c: c32, k: k32, has_bias: 0, accumulate: 0, first: 0 };
             for flag in [0, 1] {
-                let d =
-                    LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: flag, accumulate: flag };
+                let d = LinearParams { has_bias: flag, accumulate: flag, ..d };
                 self.add(&LINEAR_FORWARD, &name, &d, &[&x, &weight, &bias], &[fresh(n * k)]);
                 self.add(&LINEAR_INPUT_GRADIENT, &name, &d, &[&dy, &weight], &[gradient(flag, n * c)]);
             }
-            let d = LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: 0, accumulate: 0 };
             self.add(&LINEAR_WEIGHT_GRADIENT, &name, &d, &[&x, &dy], &[fresh(k * c)]);
             self.add(&LINEAR_BIAS_GRADIENT, &name, &d, &[&dy], &[fresh(k)]);
         }
@@ -538,5 +538,6 @@ fn conv_params(n: u32, [h, w]: [u32; 2], conv: &Conv2d) -> Conv2dParams {
         has_bias: 0,
         accumulate: 0,
         splits: 1,
+        first: 0,
     }
 }

@@ -129,7 +129,7 @@ fn linear() {
     for golden in Golden::cases("linear") {
         let [n, c] = golden.dims("x");
         let [k, _] = golden.dims("weight");
-        let d = LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: 1, accumulate: 0 };
+        let d = LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: 1, accumulate: 0, first: 0 };
         golden.check(&linear::LINEAR_FORWARD, &d, &["x", "weight", "bias"], "y");
         golden.check(&linear::LINEAR_INPUT_GRADIENT, &d, &["dy", "weight"], "dx");
         golden.check(&linear::LINEAR_WEIGHT_GRADIENT, &d, &["x", "dy"], "dweight");

@@ -160,7 +160,7 @@ fn linear() {
         let case = format!("N {n}, C {c}, K {k}");
         let (x, weight, bias) = (random(1, n * c), random(2, k * c), random(3, k));
         let dy = random(4, n * k);
-        let d = LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: 0, accumulate: 0 };
+        let d = LinearParams { n: n as u32, c: c as u32, k: k as u32, has_bias: 0, accumulate: 0, first: 0 };
         let added = LinearParams { has_bias: 1, accumulate: 1, ..d };
         let fresh = |words| vec![Output::Overwritten(words)];
         let sum = vec![Output::Updated(random(5, n * c))];

@@ -12,5 +12,6 @@ mod plan;
 mod rules;
 mod selftest;
 mod shaders;
+mod supply;
 mod surgery;
 mod training;

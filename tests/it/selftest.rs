@@ -33,6 +33,15 @@ fn every_shader_agrees_with_its_twin() {
     assert_eq!(all_pass(&device), shaders);
 }
 
+/// Long dispatches and submissions are split; here nearly all are long.
+#[test]
+fn every_shader_agrees_with_its_twin_in_parts() {
+    let Some(device) = gpu() else { return };
+    device.set_longest(5_000);
+    let shaders: usize = KERNELS.iter().map(|kernel| kernel.shaders.len()).sum();
+    assert_eq!(all_pass(&device), shaders);
+}
+
 #[test]
 fn every_fast_path_agrees_with_its_twin() {
     let fast = KERNELS.iter().filter(|kernel| kernel.fast.is_some()).count();

@@ -161,6 +161,20 @@ fn same_seed_gives_the_same_bits() {
 }
 
 #[test]
+fn how_long_dispatches_may_be_changes_no_bit() {
+    let Goldens { settings, runs } = goldens();
+    let run = runs.iter().find(|run| run.name == "resnet20_gentle/projection/csgd").expect("a golden run");
+    let train = |longest: Option<u64>| {
+        let device = own_gpu()?;
+        longest.into_iter().for_each(|longest| device.set_longest(longest));
+        let (mut trainer, samples, shape) = trainer(device, run, &settings);
+        (0..2).for_each(|step| trainer.step(&formula::batch(step, samples, shape)));
+        Some(block_on(trainer.model()).expect("a model"))
+    };
+    assert!(train(None) == train(Some(200_000)));
+}
+
+#[test]
 fn a_loss_that_is_not_finite_is_located_and_moves_nothing() {
     let Goldens { settings, runs } = goldens();
     let run = runs.iter().find(|run| run.name == "lenet/csgd").expect("a golden run");

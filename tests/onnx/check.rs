@@ -69,7 +69,7 @@ fn run() -> Result<()> {
         write(&format!("{name}.onnx"), onnx::export(model)?)?;
         write(&format!("{name}-folded.onnx"), onnx::export(&rewrite::fold_batch_norms(model)?)?)?;
     }
-    let content = state_dict::write(&logits, None);
+    let content = state_dict::write(&logits, None)?;
     std::fs::write(out.join("logits.safetensors"), content).map_err(|error| io("logits", error))
 }
 

@@ -52,30 +52,34 @@ export async function openFiles(
   problem: Problem,
   progress: (done: number, of: number) => void,
 ): Promise<DataInfo> {
+  // What an archive or a system leaves in folders (.gitkeep) is no part of the data.
+  const skipped = files.filter((file) => sizeOf(file) === 0).map(pathOf);
+  if (skipped.length < files.length) files = files.filter((file) => sizeOf(file) > 0);
   const listed = files.slice(0, 4).map((file) => file.name).join(', ') || 'no files';
   const size = files.reduce((sum, file) => sum + sizeOf(file), 0);
   if (size > MOST_BYTES) {
     throw tooLarge(listed, size, problem);
   }
   const pictures = files.filter((file) => PICTURE.test(file.name));
-  if (pictures.length > 0) return openPictures(engine, pictures, problem, progress);
+  if (pictures.length > 0) return openPictures(engine, pictures, skipped, problem, progress);
   const bytes: Uint8Array[] = [];
   for (const file of files) {
     progress(bytes.length, files.length);
     bytes.push(await contentOf(blobOf(file), file.name, problem));
   }
   progress(files.length, files.length);
-  return engine.useFiles(files.map(pathOf), bytes) as DataInfo;
+  return { ...(engine.useFiles(files.map(pathOf), bytes) as DataInfo), skipped };
 }
 
 /** Pictures in folders: the folder is the class, a folder train or test above it the split. */
 async function openPictures(
   engine: Engine,
   pictures: Picked[],
+  skipped: string[],
   problem: Problem,
   progress: (done: number, of: number) => void,
 ): Promise<DataInfo> {
-  const doing = `reading ${pictures.length} pictures`;
+  const doing = pictures.length === 1 ? 'reading one picture' : `reading ${pictures.length} pictures`;
   if (pictures.length > MOST_PICTURES) {
     throw problem(doing, `at most ${MOST_PICTURES}`, String(pictures.length), 'Pick a part of them', 'data');
   }
@@ -88,33 +92,40 @@ async function openPictures(
   if (classes.length < 2) {
     throw problem(doing, 'folders of pictures, one a class', `${classes.length} folder`, 'Pick the folder that holds the folders', 'data');
   }
-  const held = placed.filter(({ test }) => test).length;
   // Without a test split every sixth picture is held out: of all classes, so they must be mixed.
-  if (held === 0 || held === placed.length) mix(placed);
+  if (placed.every(({ test }) => test === placed[0]!.test)) mix(placed);
   const plane = SIDE * SIDE;
   const pixels = new Uint8Array(placed.length * 3 * plane);
   const canvas = new OffscreenCanvas(SIDE, SIDE);
   const context = canvas.getContext('2d', { willReadFrequently: true })!;
-  for (const [index, { file }] of placed.entries()) {
+  const shown: typeof placed = [];
+  for (const [index, one] of placed.entries()) {
     if (index % 50 === 0) progress(index, placed.length);
-    const blob = blobOf(file);
-    const bitmap = await createImageBitmap(blob).catch(() => {
-      throw problem(`reading ${pathOf(file)}`, 'a picture that the browser can show', `${blob.size} bytes that are none`, 'Leave it out', 'data');
-    });
+    const bitmap = await createImageBitmap(blobOf(one.file)).catch(() => null);
+    if (!bitmap) {
+      skipped.push(pathOf(one.file));
+      continue;
+    }
     context.clearRect(0, 0, SIDE, SIDE);
     context.drawImage(bitmap, 0, 0, SIDE, SIDE);
     bitmap.close();
     const rgba = context.getImageData(0, 0, SIDE, SIDE).data;
     for (let channel = 0; channel < 3; channel++) {
-      const from = (index * 3 + channel) * plane;
+      const from = (shown.length * 3 + channel) * plane;
       for (let at = 0; at < plane; at++) pixels[from + at] = rgba[at * 4 + channel]!;
     }
+    shown.push(one);
   }
   progress(placed.length, placed.length);
-  const labels = Uint32Array.from(placed, ({ label }) => classes.indexOf(label));
-  const name = pathOf(placed[0]!.file).split('/')[0] ?? 'pictures';
+  if (shown.length === 0) {
+    throw problem(`reading ${skipped.slice(0, 4).join(', ')}`, 'a picture that the browser can show', 'none', 'Leave out what is no picture', 'data');
+  }
+  const labels = Uint32Array.from(shown, ({ label }) => classes.indexOf(label));
+  const name = pathOf(shown[0]!.file).split('/')[0] ?? 'pictures';
   const shape = Uint32Array.of(3, SIDE, SIDE);
-  return engine.useImages(name, shape, classes, pixels, labels, held === placed.length ? 0 : held) as DataInfo;
+  const held = shown.filter(({ test }) => test).length;
+  const used = pixels.subarray(0, shown.length * 3 * plane);
+  return { ...(engine.useImages(name, shape, classes, used, labels, held === shown.length ? 0 : held) as DataInfo), skipped };
 }
 
 /** Shuffles by a fixed sequence: the same files give the same split. */

@@ -1,2 +1,2 @@
 export * from './session.ts';
-export type * from './types.ts';
+export * from './types.ts';

@@ -1,23 +1,25 @@
 // The page's side of a session: promises and events over one Web Worker.
 
+import type { Task, Told as Tested } from './selftest.ts';
 import type {
   Answer,
   Certificate,
+  Clustering,
   Comparison,
   DataInfo,
   DeviceChoice,
   DeviceInfo,
   Files,
   FilterView,
-  Forecast,
   KernelCheck,
+  Loaded,
   NetworkInfo,
-  Phase,
   Progress,
   SessionError,
   SessionEvents,
   SetResult,
   Settings,
+  TrainOptions,
 } from './types.ts';
 
 /** Names of the model zoo. */
@@ -58,11 +60,16 @@ export class SessionFault extends Error implements SessionError {
   }
 }
 
+function workerFault(doing: string, found: string): SessionFault {
+  const next = 'Open another session';
+  return new SessionFault({ kind: 'closed', doing, expected: 'a worker', found, next, message: `${doing}: ${found}. ${next}` });
+}
+
 export interface OpenOptions {
   device?: DeviceChoice;
   /** Where the WebAssembly module is, if not beside the worker. */
   wasmUrl?: string;
-  /** Where that of the self-test is, if not beside the worker. */
+  /** Where that of the self-test is, if not beside its worker. */
   selftestWasmUrl?: string;
   /** Whether the fastest variants of kernels are measured, once an adapter and shape, and kept in the browser's storage. On unless said. */
   autotune?: boolean;
@@ -80,6 +87,9 @@ export class Session {
   #device!: DeviceInfo;
   #next = 0;
   #closed: SessionFault | undefined;
+  #selftestWasmUrl: string | undefined;
+  /** Ends the self-tests under way. */
+  #tests = new Set<(fault: SessionFault) => void>();
   #waiting = new Map<number, { resolve: (result: never) => void; reject: (error: SessionFault) => void }>();
   #listeners = new Map<keyof SessionEvents, Set<Listener>>();
 
@@ -100,12 +110,12 @@ export class Session {
     const session = new Session();
     const absolute = (url: string) => new URL(url, document.baseURI).href;
     const { device = 'auto', autotune = true, wasmUrl, selftestWasmUrl, dataUrl = 'data/' } = options;
+    session.#selftestWasmUrl = selftestWasmUrl && absolute(selftestWasmUrl);
     try {
       session.#device = await session.#ask('open', {
         device,
         dataUrl: absolute(dataUrl),
         ...(wasmUrl ? { wasmUrl: absolute(wasmUrl) } : {}),
-        ...(selftestWasmUrl ? { selftestWasmUrl: absolute(selftestWasmUrl) } : {}),
       });
       if (autotune) await session.#autotune();
     } catch (error) {
@@ -148,12 +158,17 @@ export class Session {
   }
 
   /** Begins to train; goes on until `pause`, or until C-SGD has done its steps. */
-  train(): Promise<void> {
-    return this.#ask('train');
+  train(options: TrainOptions = {}): Promise<void> {
+    return this.#ask('train', options);
   }
 
   pause(): Promise<void> {
     return this.#ask('pause');
+  }
+
+  /** Goes on on another device, with the network and the state of its training. */
+  use(device: DeviceChoice): Promise<DeviceInfo> {
+    return this.#ask('use', device);
   }
 
   /** Trains `count` steps and no more. */
@@ -162,13 +177,18 @@ export class Session {
   }
 
   /** From the base network to C-SGD. */
-  cluster(): Promise<{ forecast: Forecast; network: NetworkInfo; widths: Record<string, [number, number]> }> {
+  cluster(): Promise<Clustering & { network: NetworkInfo }> {
     return this.#ask('cluster');
   }
 
   /** The filters of a layer as they are now. */
-  filters(layer: string): Promise<FilterView> {
-    return this.#ask('filters', layer);
+  async filters(layer: string): Promise<FilterView> {
+    return (await this.filtersOf([layer]))[0]!;
+  }
+
+  /** Those of several layers, by one read-back. */
+  filtersOf(layers: string[]): Promise<FilterView[]> {
+    return this.#ask('filters', layers);
   }
 
   /** From C-SGD to the slim network. */
@@ -204,16 +224,37 @@ export class Session {
   }
 
   /** Makes the network of a checkpoint the current one. */
-  load(
-    name: string,
-    bytes: ArrayBuffer,
-  ): Promise<{ network: NetworkInfo; phase: Phase; settings: Partial<Settings> }> {
+  load(name: string, bytes: ArrayBuffer): Promise<Loaded> {
     return this.#ask('load', name, bytes, DEFAULTS);
   }
 
-  /** Every kernel against its twin; `work` events tell which one runs. */
-  selfTest(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
-    return this.#ask('selfTest');
+  /** Every kernel against its twin, on a device like this one in a worker of its own; `work` events tell which one runs. */
+  async selfTest(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
+    if (this.#closed) throw this.#closed;
+    const device = this.#device;
+    const wasmUrl = this.#selftestWasmUrl;
+    const worker = new Worker(new URL('./selftest.ts', import.meta.url), { type: 'module' });
+    let end!: (fault: SessionFault) => void;
+    try {
+      const kernels = await new Promise<KernelCheck[]>((resolve, reject) => {
+        this.#tests.add((end = reject));
+        worker.onmessage = ({ data }: MessageEvent<Tested>) => {
+          if ('work' in data) this.#tell('work', data.work as never);
+          else if ('kernels' in data) resolve(data.kernels);
+          else reject(new SessionFault(data.error));
+        };
+        worker.onerror = (event) => {
+          event.preventDefault();
+          reject(workerFault('running the self-test', event.message || 'the worker could not be loaded'));
+        };
+        const task: Task = { device: device.kind === 'cpu' ? 'cpu' : 'gpu', ...(wasmUrl ? { wasmUrl } : {}) };
+        worker.postMessage(task);
+      });
+      return { device, kernels };
+    } finally {
+      this.#tests.delete(end);
+      worker.terminate();
+    }
   }
 
   /** Destroys the device on purpose. For tests. */
@@ -264,16 +305,9 @@ export class Session {
   }
 
   #fail(found: string): void {
-    const error = {
-      kind: 'closed',
-      doing: 'running the session',
-      expected: 'a worker',
-      found,
-      next: 'Open another session',
-      message: `running the session: ${found}. Open another session`,
-    };
-    this.#closed = new SessionFault(error);
+    this.#closed = workerFault('running the session', found);
     for (const { reject } of this.#waiting.values()) reject(this.#closed);
+    for (const end of this.#tests) end(this.#closed);
     this.#waiting.clear();
   }
 }

@@ -44,6 +44,8 @@ export interface DataInfo {
   classes: string[];
   train: number;
   test: number;
+  /** Files that were left out: empty, or pictures that the browser cannot show. */
+  skipped?: string[];
 }
 
 /** A layer with filters: convolution or linear. */
@@ -81,6 +83,9 @@ export interface NetworkInfo {
   bytes: number;
 }
 
+/** `Progress.apart` of filters that are equal but for the rounding of their updates. */
+export const EQUAL = 1e-5;
+
 /** Sent about five times a second while training; every one costs one read-back. */
 export interface Progress {
   phase: Phase;
@@ -99,6 +104,11 @@ export interface Progress {
   strength: number | null;
   /** Sum of chi over all clustered tensors. */
   deviation: number | null;
+  /**
+   * How far members of clusters are from their means, relative to the size of the filters (the worst tensor of weights).
+   * Below `EQUAL` they are equal up to rounding.
+   */
+  apart: number | null;
   /** Natural logarithm of what should be left of a difference at this step, from 0 when C-SGD began. */
   forecast: number | null;
   /** Accuracy on a part (at most 256) of the test images, from time to time. */
@@ -111,6 +121,29 @@ export interface Forecast {
   strength: number;
   verdict: 'enough' | 'insufficient' | 'too-short' | 'unstable';
   sentence: string;
+}
+
+/** What C-SGD begins with, and what its settings lead to. */
+export interface Clustering {
+  forecast: Forecast;
+  /** Channels before and after, by layer. */
+  widths: Record<string, [number, number]>;
+  /** As in `Progress`. */
+  deviation: number;
+  apart: number;
+}
+
+/** A checkpoint that was taken; of a clustered one also what C-SGD begins with. */
+export interface Loaded extends Partial<Clustering> {
+  network: NetworkInfo;
+  phase: Phase;
+  /** Those that the network holds with; `width` only where it is one of the zoo's. */
+  settings: Partial<Settings>;
+}
+
+export interface TrainOptions {
+  /** C-SGD rests between steps so that `collapseSteps` take at least so many seconds, and can be watched. */
+  seconds?: number;
 }
 
 export interface FilterView {
@@ -217,7 +250,7 @@ export interface SessionEvents {
   device: DeviceInfo & { lost?: string };
   /** What went wrong while training went on by itself. */
   error: SessionError;
-  /** Training stopped: `asked`, `collapsed` (C-SGD has done its steps) or `error`. */
+  /** Training stopped: `asked`, `collapsed` (C-SGD has done its steps; `Progress.apart` tells whether filters are equal) or `error`. */
   paused: { why: 'asked' | 'collapsed' | 'error' };
   /** Variants of kernels were measured: the table, as text. */
   tuning: string;
@@ -233,6 +266,6 @@ export interface SetResult {
   applied: string[];
   /** Names that hold from the next `reset` on only. */
   onReset: string[];
-  /** During C-SGD: what the settings now lead to. */
+  /** Until the cut: what the settings now lead to, or would after clustering. */
   forecast?: Forecast;
 }

@@ -4,13 +4,15 @@
 
 import init, { lastPanic, Session as Engine } from '../pkg/centripetal_web.js';
 import { contentOf, openFiles } from './files.ts';
-import type { Tester } from '../pkg/centripetal_selftest.js';
-import type { DeviceChoice, DeviceInfo, Files, KernelCheck, Progress, SessionError, SessionEvents, Settings } from './types.ts';
+import type { DeviceChoice, DeviceInfo, Files, Loaded, Progress, SessionError, SessionEvents, Settings, TrainOptions } from './types.ts';
 
 /** Milliseconds from one progress to the next. */
 const LOOK_EVERY = 180;
-/** Milliseconds from one noted state to the next. */
+/** Milliseconds from one noted state to the next, and how often what it costs: a slow device must not do little else. */
 const KEEP_EVERY = 4000;
+const KEEP_SHARE = 8;
+/** After so many milliseconds without a request the state after single steps is noted. */
+const IDLE = 150;
 /** Two losses of the device within so many milliseconds are enough of it. */
 const PATIENCE = 60_000;
 /** Most steps between two looks. */
@@ -19,7 +21,6 @@ const MOST_STEPS = 1000;
 interface Options {
   device: DeviceChoice;
   wasmUrl?: string;
-  selftestWasmUrl?: string;
   dataUrl: string;
 }
 
@@ -37,7 +38,6 @@ const requests: Request[] = [];
 const losses: number[] = [];
 let options: Options;
 let engine: Engine;
-let tester: typeof import('../pkg/centripetal_selftest.js') | undefined;
 let device: DeviceInfo;
 let choice: DeviceChoice;
 let training = false;
@@ -47,6 +47,12 @@ let chunk = 1;
 let stepped = 0;
 let validation: number | null = null;
 let kept = 0;
+let keepEvery = KEEP_EVERY;
+let unkept = false;
+let idle: ReturnType<typeof setTimeout> | undefined;
+/** Least milliseconds for a step of C-SGD, and when the next chunk may begin. */
+let pace = 0;
+let due = 0;
 let looked = 0;
 /** The measured variants of kernels; undefined where none are measured. */
 let tuning: string | undefined;
@@ -75,7 +81,7 @@ function problem(doing: string, expected: string, found: string, next: string, k
 /** Whatever was thrown, as an error that a page can show. */
 function explained(thrown: unknown): SessionError {
   if (thrown instanceof WebAssembly.RuntimeError) {
-    const text = tester?.lastPanic() ?? lastPanic() ?? thrown.message;
+    const text = lastPanic() ?? thrown.message;
     crashed = problem('running the trainer', 'no defect', text, 'This is a defect of Centripetal: please report it, and open the page again', 'defect');
     return crashed;
   }
@@ -136,6 +142,7 @@ async function faultBehind(error: SessionError): Promise<SessionError | undefine
 function rest(): void {
   chunk = 1;
   stepped = 0;
+  due = 0;
   looked = performance.now();
 }
 
@@ -159,19 +166,30 @@ async function look(): Promise<Progress & { collapsed: boolean }> {
 
 /** Notes the state and validates, if it is time. */
 async function keep(): Promise<void> {
-  if (performance.now() - kept < KEEP_EVERY) return;
+  const began = performance.now();
+  if (began - kept < keepEvery) return;
   await engine.keep();
   validation = await engine.validate();
   kept = looked = performance.now();
+  keepEvery = Math.max(KEEP_EVERY, KEEP_SHARE * (kept - began));
+}
+
+/** Notes the state after single steps: before anything that could lose it, or once nothing else is to be done. */
+async function settle(): Promise<void> {
+  unkept = false;
+  await engine.keep();
 }
 
 /** One chunk of training. */
 async function advance(): Promise<void> {
+  const began = performance.now();
   try {
     stepped += engine.steps(chunk);
     if (stepped > 0) {
+      const steps = stepped;
       const { collapsed, ...progress } = await look();
       emit('progress', progress);
+      if (progress.phase === 'centripetal') due = began + steps * pace;
       if (!collapsed) return await keep();
     }
     training = false;
@@ -192,7 +210,7 @@ async function advance(): Promise<void> {
   }
 }
 
-/** `count` steps, seen as one. */
+/** `count` steps: a progress for each chunk, and one of all as the answer. */
 async function step(count: number): Promise<Progress> {
   rest();
   let sum: (Progress & { collapsed: boolean }) | undefined;
@@ -203,7 +221,10 @@ async function step(count: number): Promise<Progress> {
     if (done === 0) break;
     total += done;
     stepped += done;
+    unkept = true;
     const seen = await look();
+    const { collapsed: _, ...told } = seen;
+    emit('progress', told);
     if (sum) {
       const images = sum.images + seen.images;
       const mean = (a: number, b: number) => (a * sum!.images + b * seen.images) / images;
@@ -214,7 +235,7 @@ async function step(count: number): Promise<Progress> {
     await breathe();
   }
   if (!sum) {
-    throw problem('training', 'steps that are left', 'C-SGD has done all of its steps', 'Cut, or set collapseSteps higher');
+    throw problem('training', 'steps that are left', 'C-SGD has done all of its steps', 'Cut, or give it more time (collapseSteps)');
   }
   const seconds = Math.max(performance.now() - began, 0.01) / 1000;
   const { collapsed: _, ...progress } = sum;
@@ -251,33 +272,6 @@ async function fetched(name: string): Promise<Uint8Array> {
   return contentOf(await response.blob(), name, problem);
 }
 
-/** Every kernel on a device of the tester's own: one that refuses a shader is of no use afterwards. */
-async function testKernels(): Promise<{ device: DeviceInfo; kernels: KernelCheck[] }> {
-  const tested = device;
-  if (!tester) {
-    const module = await import('../pkg/centripetal_selftest.js');
-    await module.default(options.selftestWasmUrl ? { module_or_path: options.selftestWasmUrl } : undefined);
-    tester = module;
-  }
-  const { Tester } = tester;
-  const names = Tester.kernels();
-  let on: Tester = await Tester.open(choice);
-  const kernels: KernelCheck[] = [];
-  for (const [done, name] of names.entries()) {
-    emit('work', { what: name, done, of: names.length });
-    const checks = (await on.test(name)) as KernelCheck[];
-    kernels.push(...checks);
-    if (checks.some((check) => check.message)) {
-      on.free();
-      on = await Tester.open(choice);
-    }
-    await breathe();
-  }
-  on.free();
-  emit('work', { what: 'done', done: names.length, of: names.length });
-  return { device: tested, kernels };
-}
-
 /** Steps so far, for the event of a phase that begins; the engine counts on. */
 async function stepsSoFar(): Promise<number> {
   return ((await engine.look()) as Look).step;
@@ -303,8 +297,8 @@ const methods: Record<string, (...args: never[]) => unknown> = {
   },
   useFiles: async (files: Files) => openFiles(engine, files, problem, (done, of) => emit('work', { what: 'data', done, of })),
   reset: async (given: Settings) => {
-    training = false;
     const network = await working_on('reset', () => engine.reset(JSON.stringify(given)));
+    training = false;
     settings = given;
     return begin(network, 'base');
   },
@@ -313,15 +307,29 @@ const methods: Record<string, (...args: never[]) => unknown> = {
     settings = { ...settings!, ...changes };
     return result;
   },
-  train: async () => {
+  train: async ({ seconds = 0 }: TrainOptions) => {
     await engine.keep();
+    pace = (1000 * seconds) / settings!.collapseSteps;
     rest();
     kept = performance.now();
     training = true;
   },
-  pause: () => {
-    if (training) emit('paused', { why: 'asked' });
+  pause: async () => {
+    if (!training) return;
     training = false;
+    emit('paused', { why: 'asked' });
+    await engine.keep();
+  },
+  settle,
+  use: async (wanted: DeviceChoice) => {
+    if (settings) await engine.keep();
+    await engine.recover(wanted);
+    choice = wanted;
+    losses.length = 0;
+    device = await describe();
+    rest();
+    emit('device', device);
+    return device;
   },
   step: async (count: number) => {
     training = false;
@@ -331,10 +339,10 @@ const methods: Record<string, (...args: never[]) => unknown> = {
     const result = await working_on('clustering', () => engine.cluster());
     return begin(result, 'centripetal', await stepsSoFar());
   },
-  filters: (layer: string) => engine.filters(layer),
+  filters: (layers: string[]) => engine.filters(layers),
   cut: async () => {
-    training = false;
     const result = await working_on('certificate', () => engine.cut());
+    training = false;
     return begin(result, 'cut', await stepsSoFar());
   },
   compareL1: () => working_on('comparison', () => engine.compareL1()),
@@ -346,12 +354,11 @@ const methods: Record<string, (...args: never[]) => unknown> = {
   evaluate: () => working_on('evaluation', () => engine.evaluate()),
   save: (which: string) => engine.save(which),
   load: async (name: string, bytes: ArrayBuffer, defaults: Settings) => {
+    const result = (await engine.load(name, new Uint8Array(bytes), JSON.stringify(settings ?? defaults))) as Loaded;
     training = false;
-    const result = await engine.load(name, new Uint8Array(bytes), JSON.stringify(settings ?? defaults));
     settings = { ...(settings ?? defaults), ...result.settings };
-    return begin(result, result.phase);
+    return begin(result, result.phase as Exclude<Loaded['phase'], 'empty'>);
   },
-  selfTest: testKernels,
   loseDevice: () => engine.loseDevice(),
 };
 
@@ -362,6 +369,7 @@ function transferable(result: unknown): Transferable[] {
 async function answer({ id, method, args }: Request): Promise<void> {
   const call = async () => {
     if (crashed) throw crashed;
+    if (unkept && method !== 'step') await settle();
     return methods[method]!(...(args as never[]));
   };
   try {
@@ -386,13 +394,21 @@ async function answer({ id, method, args }: Request): Promise<void> {
 async function work(): Promise<void> {
   if (working) return;
   working = true;
+  clearTimeout(idle);
   while (requests.length > 0 || training) {
     const request = requests.shift();
+    const rest = due - performance.now();
     if (request) await answer(request);
+    else if (rest > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(rest, 20)));
     else await advance();
     await breathe();
   }
   working = false;
+  if (!unkept) return;
+  idle = setTimeout(() => {
+    requests.push({ id: -1, method: 'settle', args: [] });
+    void work();
+  }, IDLE);
 }
 
 scope.onmessage = ({ data }: MessageEvent<Request>) => {

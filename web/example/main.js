@@ -6,9 +6,8 @@ const session = await Session.open({ dataUrl: 'data/' });
 log(`on ${session.device.name}: ${session.device.reason}`);
 await session.useEmbedded();
 await session.reset(DEFAULTS);
-session.on('progress', ({ step, loss, deviation }) => {
-  if (step % 20 === 0) log(`step ${step}  loss ${loss.toFixed(3)}  deviation ${deviation ?? '-'}`);
-});
+// About five times a second, whether steps are asked for one by one or until pause.
+session.on('progress', ({ step, loss, deviation }) => log(`step ${step}  loss ${loss.toFixed(3)}  deviation ${deviation ?? '-'}`));
 await session.step(200);
 const { forecast } = await session.cluster();
 log(forecast.sentence);

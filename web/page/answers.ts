@@ -3,6 +3,7 @@
 import type { Answer } from '../client/types';
 import { byId, element, make, setText } from './dom';
 import { milliseconds, percent, scientific } from './format';
+import { tuned } from './pull';
 import type { State } from './state';
 
 type Shown = 'wide' | 'slim' | 'both';
@@ -11,6 +12,7 @@ export class AnswersPanel {
   #answers: Answer[] = [];
   #classes: string[] = [];
   #label: number | null = null;
+  #tuned = false;
 
   constructor() {
     for (const input of document.querySelectorAll<HTMLInputElement>('input[name="answering"]')) {
@@ -22,6 +24,7 @@ export class AnswersPanel {
     this.#answers = answers;
     this.#classes = state.data?.classes ?? [];
     this.#label = state.picked?.label ?? null;
+    this.#tuned = tuned(state);
     this.#render();
   }
 
@@ -34,7 +37,7 @@ export class AnswersPanel {
     byId('answering', HTMLFieldSetElement).disabled = !pair;
     const columns: [string, string, Answer][] = [];
     if (wide && (value !== 'slim' || !pair)) columns.push(['wide', pair ? 'Wide' : 'Network', wide]);
-    if (slim && pair && value !== 'wide') columns.push(['slim', 'Slim', slim]);
+    if (slim && pair && value !== 'wide') columns.push(['slim', this.#tuned ? 'Slim, trained on' : 'Slim', slim]);
     if (l1 && value === 'both') columns.push(['l1', 'L1 cut', l1]);
     element('answers-head').replaceChildren(make('tr', {}, make('td', {}), ...columns.map(([kind, title, answer]) =>
       make('th', { scope: 'col', class: kind }, title, make('small', {}, milliseconds(answer.milliseconds))))));

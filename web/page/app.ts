@@ -1,12 +1,14 @@
 /** What the buttons do: calls of the session in the right order, and their results into the state. */
 
 import { Session } from '../client/session';
-import type { Answer, DeviceChoice, FilterView, Progress, Settings } from '../client/types';
+import type { Answer, Clustering, DataInfo, DeviceChoice, FilterView, Progress, Settings } from '../client/types';
+import { batchFor } from './controls';
 import { download } from './dom';
 import type { Dropped } from './files';
 import { percent, scientific, whole } from './format';
 import { animate } from './motion';
 import { clearNotices, notify, say, sentence } from './notice';
+import { equal, over, withoutReset } from './pull';
 import { computingLayers, consumerOf } from './scale';
 import { initialState, type Networks, type State, type Store } from './state';
 import { fromQuery } from './url';
@@ -16,6 +18,10 @@ const FOLD_MS = 3200;
 const VIEW_EVERY = 350;
 /** A view that takes long, to read or to draw, is taken the less often. */
 const VIEW_SHARE = 4;
+/** But at least so often: one that took long because the device was lost says nothing of the next. */
+const VIEW_AT_LEAST = 2500;
+/** Seconds that the pull takes at least, so that it can be watched. */
+const WATCHED = 9;
 /** Samples kept for the curves; beyond them every other one is dropped. */
 const MOST_SAMPLES = 2400;
 /** Layers whose filters are kept over the cut, so that they can still be looked at wide. */
@@ -29,6 +35,9 @@ export class App {
   #networks: Networks | null = null;
   #epoch = 0;
   #phaseBegan = 0;
+  /** Reads the data in use once more. */
+  #source: (session: Session) => Promise<DataInfo> = (session) => session.useEmbedded();
+  #dropAdvice = () => {};
   onAnswers: (answers: Answer[], state: State) => void = () => {};
 
   constructor(readonly store: Store) {}
@@ -46,27 +55,37 @@ export class App {
       this.#session = session;
       this.#listen(session);
       this.store.set({ device: session.device, busy: 'Loading images' });
-      this.store.set({ data: await session.useEmbedded() });
-      await this.#fresh();
+      await this.#take((session) => session.useEmbedded(), 'Making the network');
     });
     if (this.#state.device?.kind === 'software-gpu' && this.#state.deviceChoice === 'auto') {
-      notify('This browser has no hardware GPU to offer, only a software adapter: everything works, but the CPU code in WebAssembly is several times faster here.', 'warning', {
+      this.#dropAdvice = notify('This browser has no hardware GPU to offer, only a software adapter: everything works, but the CPU code in WebAssembly is several times faster here.', 'warning', {
         label: 'Use the CPU',
         run: () => void this.use('cpu'),
       });
     }
   }
 
-  /** Starts again on another device. */
+  /** Goes on on another device, with the network as it is. */
   async use(deviceChoice: DeviceChoice): Promise<void> {
+    const session = this.#session;
+    const before = this.#state.deviceChoice;
     this.store.set({ deviceChoice });
-    await this.start();
+    if (!session || !this.#state.network) return this.start();
+    let used = false;
+    await this.#doing('Changing the device', async () => {
+      await session.use(deviceChoice);
+      used = true;
+      await this.#answer();
+    });
+    if (!used) this.store.set({ deviceChoice: before });
   }
 
   #listen(session: Session): void {
     session.on('progress', (progress) => this.#progress(progress));
     session.on('device', (device) => {
       this.store.set({ device });
+      this.#nextView = -Infinity;
+      if (device.kind !== 'software-gpu') this.#dropAdvice();
       if (device.lost) notify(`The device was lost. Another one was opened (${device.name}), and the session goes on from its last state.`, 'warning');
     });
     session.on('phase', ({ step }) => (this.#phaseBegan = step));
@@ -75,43 +94,63 @@ export class App {
       notify(sentence(error));
     });
     session.on('paused', ({ why }) => {
-      const collapsed = why === 'collapsed';
-      this.store.set({ running: false, collapsed: this.#state.collapsed || collapsed });
+      this.store.set({ running: false });
       void this.#views(true);
       void this.#answer();
-      if (collapsed) say('C-SGD has done its steps. Next: Cut.', true);
+      if (why === 'collapsed') say(equal(this.#state) ? 'Filters of a cluster are equal. Next: Cut.' : 'The time is over, and filters are not equal yet.', true);
     });
     session.on('work', ({ what, done, of }) => {
       if (this.#state.busy && what === 'data') this.store.set({ busy: `Loading images, ${Math.round((100 * done) / of)} %` });
     });
   }
 
-  /** A random network by the settings. */
-  async #fresh(): Promise<void> {
+  /** A random network by the settings; with `data`, for those. */
+  async #fresh(data?: DataInfo): Promise<void> {
     const session = this.#needed();
-    const settings = { ...this.#state.settings };
+    const { settings: wanted, data: known } = this.#state;
+    const images = (data ?? known)?.train ?? Infinity;
+    const settings = { ...wanted, batch: wanted.batch <= images ? wanted.batch : batchFor(images) };
     const network = await session.reset(settings);
-    this.#forget();
-    const { device, data, deviceChoice, busy, picked } = this.#state;
-    const layer = firstGrouped(network);
-    this.store.set({ ...initialState(settings, deviceChoice), device, data, busy, picked, network, reference: network, layer });
-    clearNotices();
-    if (!picked) await this.pick(0);
+    this.#begin(settings, settings, { network, reference: network, layer: firstGrouped(network), ...(data ? { data, picked: null } : {}) });
+    if (!this.#state.picked) await this.pick(0);
     await this.#views(true);
     await this.#answer();
+    await this.#foresee();
   }
 
-  #forget(): void {
+  /** The state of a page whose network is another one. */
+  #begin(settings: Settings, applied: Settings, patch: Partial<State>): void {
     this.#wide.clear();
     this.#networks = null;
     this.#epoch++;
+    const { device, data, deviceChoice, busy, picked, paced } = this.#state;
+    this.store.set({ ...initialState(settings, deviceChoice), applied, device, data, busy, picked, paced, ...patch });
+    clearNotices();
+  }
+
+  /** What the settings would lead to, before anything is pulled. */
+  async #foresee(): Promise<void> {
+    const { forecast } = await this.#needed().set({});
+    if (forecast) this.store.set({ forecast });
+  }
+
+  /** Reads data and makes a network for them. If there can be none, the data in use are read again. */
+  async #take(source: (session: Session) => Promise<DataInfo>, then?: string): Promise<DataInfo> {
+    const session = this.#needed();
+    const data = await source(session);
+    if (then) this.store.set({ busy: then });
+    try {
+      await this.#fresh(data);
+    } catch (error) {
+      if (this.#state.data) await this.#source(session);
+      throw error;
+    }
+    this.#source = source;
+    return data;
   }
 
   async reset(): Promise<void> {
-    await this.#doing('Resetting', async () => {
-      await this.#halt();
-      await this.#fresh();
-    });
+    await this.#doing('Resetting', () => this.#fresh());
   }
 
   async toggle(): Promise<void> {
@@ -121,21 +160,28 @@ export class App {
 
   train(): void {
     const session = this.#session;
-    if (!session) return notify('No session is open. Press Try again, or choose another device under Settings.');
-    const { phase } = this.#state;
-    this.store.set({ running: true, phase: phase === 'empty' ? 'base' : phase, collapsed: false });
-    session.train().catch((error: unknown) => {
+    if (!session) return void notify('No session is open. Press Try again, or choose another device under Settings.');
+    const { phase, paced } = this.#state;
+    this.store.set({ running: true, phase: phase === 'empty' ? 'base' : phase });
+    session.train(paced ? { seconds: WATCHED } : {}).catch((error: unknown) => {
       this.store.set({ running: false });
       notify(sentence(error));
     });
+  }
+
+  /** Goes on pulling; if the time is over, for as long again. */
+  async goOn(): Promise<void> {
+    if (over(this.#state)) await this.change({ collapseSteps: 2 * this.#state.applied.collapseSteps });
+    if (!over(this.#state)) this.train();
   }
 
   async step(): Promise<void> {
     await this.#doing(null, async () => {
       await this.#halt();
       if (this.#state.phase === 'empty') this.store.set({ phase: 'base' });
-      this.#progress(await this.#needed().step(1));
+      await this.#needed().step(1);
       await this.#views(true);
+      await this.#answer();
     });
   }
 
@@ -148,14 +194,9 @@ export class App {
   /** Clusters the base network and begins C-SGD. */
   async cluster(): Promise<void> {
     await this.#doing('Clustering', async () => {
-      await this.#halt();
-      const session = this.#needed();
-      const { forecast, network, widths } = await session.cluster();
-      const applied = { ...this.#state.settings };
-      this.store.set({
-        phase: 'centripetal', forecast, network, reference: network, widths, applied, hasBase: true, collapsed: false,
-        clusteredAt: this.#phaseBegan, deviationAtStart: null,
-      });
+      const { network, ...clustering } = await this.#needed().cluster();
+      const applied = withoutReset(this.#state.settings, this.#state.applied);
+      this.store.set({ phase: 'centripetal', network, reference: network, applied, hasBase: true, ...clustered(clustering, this.#phaseBegan) });
       await this.#views(true);
     });
     if (this.#state.phase === 'centripetal') this.train();
@@ -170,7 +211,7 @@ export class App {
       const { certificate, network } = await this.#needed().cut();
       if (wide) this.#networks = { wide, slim: network };
       this.store.set({
-        phase: 'cut', certificate, network, reference: wide, comparison: null, fold: 0.001, collapsed: true,
+        phase: 'cut', certificate, network, reference: wide, comparison: null, fold: 0.001,
         cutAt: this.#phaseBegan,
       });
       cut = true;
@@ -199,51 +240,46 @@ export class App {
     await this.#doing('Taking the base again', async () => {
       await this.#halt();
       const base = await this.#needed().save('base');
-      await this.#adopt('base.safetensors', base.slice().buffer);
+      await this.#adopt('base.safetensors', base.slice().buffer, 'base');
     });
   }
 
   async load(file: File): Promise<void> {
     await this.#doing(`Loading ${file.name}`, async () => {
-      const bytes = await file.arrayBuffer();
-      await this.#halt();
-      await this.#adopt(file.name, bytes);
-        say(`${file.name} is loaded.`, true);
+      await this.#adopt(file.name, await file.arrayBuffer(), 'file');
+      say(`${file.name} is loaded.`, true);
     });
   }
 
-  async #adopt(name: string, bytes: ArrayBuffer): Promise<void> {
-    const { network, phase, settings } = await this.#needed().load(name, bytes);
-    this.#forget();
-    const { device, data, deviceChoice, busy, picked } = this.#state;
-    const merged: Settings = { ...this.#state.settings, ...settings };
-    this.store.set({
-      ...initialState(merged, deviceChoice), device, data, busy, picked, network, reference: network,
-      phase, hasBase: phase === 'base', layer: firstGrouped(network),
+  async #adopt(name: string, bytes: ArrayBuffer, origin: 'file' | 'base'): Promise<void> {
+    const { settings, applied } = this.#state;
+    const { network, phase, settings: own, widths, forecast, deviation, apart } = await this.#needed().load(name, bytes);
+    // The base is of the settings applied; a file may be of a width that no setting makes.
+    const held = withoutReset(settings, origin === 'base' ? applied : { ...applied, width: 0, ...own });
+    const shown = origin === 'base' ? settings : { ...settings, ...own, batch: settings.batch };
+    this.#begin(shown, held, {
+      network, reference: network, phase, origin, hasBase: phase === 'base', layer: firstGrouped(network),
+      ...(widths && forecast ? clustered({ widths, forecast, deviation: deviation ?? 0, apart: apart ?? 0 }, 0) : {}),
     });
-    clearNotices();
     await this.#views(true);
     await this.#answer();
+    if (phase === 'base') await this.#foresee();
     const { accuracy, samples } = await this.#needed().evaluate();
     this.store.set({ evaluation: { accuracy, samples } });
   }
 
   async useData(files: File[] | Dropped[]): Promise<void> {
     await this.#doing('Reading the data', async () => {
-      await this.#halt();
-      const data = await this.#needed().useFiles(files);
-      this.store.set({ data, picked: null });
-      await this.#fresh();
-      say(`${data.name}: ${whole(data.train)} training and ${whole(data.test)} test images.`, true);
+      const { name, train, test, skipped = [] } = await this.#take((session) => session.useFiles(files));
+      say(`${name}: ${whole(train)} training and ${whole(test)} test images.`, true);
+      if (skipped.length === 0) return;
+      const some = `${skipped.slice(0, 3).join(', ')}${skipped.length > 3 ? ', …' : ''}`;
+      notify(`${skipped.length === 1 ? 'One file was' : `${whole(skipped.length)} files were`} left out, being empty or no picture that this browser can show: ${some}.`, 'warning');
     });
   }
 
   async useEmbedded(): Promise<void> {
-    await this.#doing('Loading images', async () => {
-      await this.#halt();
-      this.store.set({ data: await this.#needed().useEmbedded(), picked: null });
-      await this.#fresh();
-    });
+    await this.#doing('Loading images', async () => void (await this.#take((session) => session.useEmbedded())));
   }
 
   async save(which: 'base' | 'wide' | 'slim'): Promise<void> {
@@ -258,8 +294,8 @@ export class App {
     if (!session || !this.#state.network) return;
     try {
       const { applied, forecast } = await session.set(patch);
-      if (forecast) this.store.set({ forecast });
-      if (applied.includes('collapseSteps')) this.store.set({ applied: { ...this.#state.applied, collapseSteps: settings.collapseSteps } });
+      const taken = Object.fromEntries(Object.entries(patch).filter(([name]) => applied.includes(name)));
+      this.store.set({ applied: { ...this.#state.applied, ...taken }, ...(forecast ? { forecast } : {}) });
     } catch (error) {
       notify(sentence(error));
     }
@@ -299,13 +335,12 @@ export class App {
   }
 
   #progress(progress: Progress): void {
-    const { samples, clusteredAt, deviationAtStart, phase } = this.#state;
-    const { step, loss, accuracy, validation, deviation } = progress;
-    const added = [...samples, { step, loss, accuracy, validation, deviation }];
+    const { samples, phase } = this.#state;
+    const { step, loss, accuracy, validation, deviation, apart } = progress;
+    // After a lost device or a divergence the session goes back, and so do the curves.
+    const added = [...samples.filter((sample) => sample.step < step), { step, loss, accuracy, validation, deviation }];
     const kept = added.length > MOST_SAMPLES ? added.filter((_, i) => i % 2 === 0 || i > MOST_SAMPLES / 2) : added;
-    const shrunk = deviation !== null && clusteredAt !== null && deviationAtStart === null;
-    const start = shrunk ? deviation * Math.exp(-2 * (progress.forecast ?? 0)) : deviationAtStart;
-    this.store.set({ progress, samples: kept, deviationAtStart: start });
+    this.store.set({ progress, samples: kept, ...(apart === null ? {} : { apart }) });
     void this.#views(false);
     if (validation !== null) void this.#answer();
     const extra = phase === 'centripetal' && deviation !== null ? `, deviation ${scientific(deviation)}` : '';
@@ -326,7 +361,7 @@ export class App {
       const secondName = firstName && consumerOf(network, firstName);
       const names = [...new Set([layer, firstName, secondName].filter((name): name is string => name !== undefined))];
       const views = new Map<string, FilterView>();
-      for (const name of names) views.set(name, await session.filters(name));
+      for (const view of await session.filtersOf(names)) views.set(view.layer, view);
       if (epoch !== this.#epoch) return;
       const get = (name: string | undefined) => (name ? (views.get(name) ?? null) : null);
       if (layer === this.#state.layer) this.store.set({ view: get(layer) });
@@ -337,7 +372,7 @@ export class App {
     } finally {
       this.#reading = false;
       const now = performance.now();
-      this.#nextView = now + Math.max(VIEW_EVERY, VIEW_SHARE * (now - began));
+      this.#nextView = now + Math.min(VIEW_AT_LEAST, Math.max(VIEW_EVERY, VIEW_SHARE * (now - began)));
     }
   }
 
@@ -345,7 +380,8 @@ export class App {
     await this.#views(true);
     const { network, layer } = this.#state;
     const layers = groupedLayers(network).slice(0, MOST_KEPT);
-    for (const name of new Set([layer, ...layers])) if (name) this.#wide.set(name, await this.#needed().filters(name));
+    const names = [...new Set([layer, ...layers])].filter((name) => name !== null);
+    for (const view of await this.#needed().filtersOf(names)) this.#wide.set(view.layer, view);
   }
 
   #needed(): Session {
@@ -365,6 +401,11 @@ export class App {
       if (busy) this.store.set({ busy: null });
     }
   }
+}
+
+/** The state in which C-SGD begins, at `step`. */
+function clustered({ forecast, widths, deviation, apart }: Clustering, step: number): Partial<State> {
+  return { forecast, widths, apart, deviationAtStart: deviation, clusteredAt: step };
 }
 
 /** Layers whose filters can be clustered. */

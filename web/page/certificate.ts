@@ -3,7 +3,8 @@
 import type { Certificate, Comparison } from '../client/types';
 import { byId, element, make, setText } from './dom';
 import { bytes, change, count, milliseconds, percent, scientific, whole } from './format';
-import type { Store } from './state';
+import { nothingLost, tuned } from './pull';
+import type { State, Store } from './state';
 
 /** A figure, or a figure and how it changed. */
 type Cell = string | [string, string];
@@ -13,10 +14,12 @@ export class CertificatePanel {
   constructor(store: Store) {
     const section = element('certificate');
     store.subscribe((state, changed) => {
+      if (changed.has('progress')) setText(element('certificate-of'), certificateIsOf(state));
       if (!['certificate', 'comparison', 'fold', 'phase'].some((key) => changed.has(key as 'fold'))) return;
       const { certificate, comparison, fold } = state;
       section.hidden = !certificate || fold < 1 || state.phase !== 'cut';
       if (!certificate) return;
+      setText(element('certificate-of'), certificateIsOf(state));
       headline(certificate);
       table(certificate, comparison);
       bars(certificate, comparison);
@@ -24,11 +27,17 @@ export class CertificatePanel {
   }
 }
 
+/** Of which state it is, once there is another. */
+function certificateIsOf(state: State): string {
+  const first = 'every test image through both networks, on this device';
+  return tuned(state) ? `${first}, at the cut (step ${whole(state.cutAt ?? 0)}); the slim network was trained on since` : first;
+}
+
 function headline(certificate: Certificate): void {
   const { argmaxAgreement, samples, lossless } = certificate;
-  element('certificate').classList.toggle('lossy', !lossless);
+  element('certificate').classList.toggle('lossy', !nothingLost(certificate));
   setText(element('certificate-count'), `${whole(argmaxAgreement)} of ${whole(samples)}`);
-  setText(element('certificate-verdict'), lossless ? 'answers equal: the cut lost nothing' : 'answers equal: this cut was too early');
+  setText(element('certificate-verdict'), nothingLost(certificate) ? 'answers equal: the cut lost nothing' : `answers equal${lossless ? ', but logits differ' : ''}: this cut was too early`);
 }
 
 function table(certificate: Certificate, comparison: Comparison | null): void {

@@ -7,10 +7,13 @@ import { featureMap, largest, readingWeights, summed, type Map2d } from './featu
 import { scientific } from './format';
 import { filterMap, paste, photograph, picture, write } from './heat';
 import { part } from './motion';
+import { equal, nothingLost } from './pull';
 import type { State, Store } from './state';
 import { Surface } from './surface';
 
 const MOST = 4;
+/** Room between two rows for the sign of the sum. */
+const PLUS = 17;
 const WORDS = ['', 'one filter', 'two filters', 'three filters', 'four filters'];
 
 interface Row { filter: HTMLCanvasElement; map: HTMLCanvasElement; weights: HTMLCanvasElement }
@@ -27,7 +30,7 @@ export class CloseupPanel {
     store.subscribe((_, changed) => {
       const inputs: (keyof State)[] = ['first', 'second', 'picked', 'data'];
       if (inputs.some((key) => changed.has(key))) this.#build();
-      if (changed.has('fold') || changed.has('collapsed') || changed.has('phase') || inputs.some((key) => changed.has(key))) {
+      if (changed.has('fold') || changed.has('apart') || changed.has('phase') || changed.has('certificate') || inputs.some((key) => changed.has(key))) {
         this.#surface.invalidate();
         this.#explain();
       }
@@ -83,7 +86,8 @@ export class CloseupPanel {
     const xMap = xFilter + size + (narrow ? 16 : 34);
     const xStrip = xMap + size + (narrow ? 18 : 40);
     const wStrip = Math.max(40, width - xStrip - (narrow ? 2 : 8));
-    const hStrip = Math.min(size, Math.max(10, Math.round((wStrip * scene.strip.height) / scene.strip.width)), 44 + 36 * centre);
+    const between = scene.clustered && rows > 1 ? PLUS * (1 - centre) : 0;
+    const hStrip = Math.min(size, Math.max(10, Math.round((wStrip * scene.strip.height) / scene.strip.width)), 44 + 36 * centre, Math.max(10, pitch - between));
     const head = (text: string, x: number, align: CanvasTextAlign = 'center') => write(context, text, x, 11, { size: 11, colour: theme().muted, align });
     head('image', picture0 / 2);
     head(narrow ? 'filters' : 'filters', xFilter + size / 2);
@@ -104,7 +108,7 @@ export class CloseupPanel {
       this.#row(context, scene, i, y, { picture0, middle, xFilter, xMap, xStrip, wStrip, hStrip, size, merged: i === 0 ? merged : 0 });
     }
     context.globalAlpha = 1;
-    if (scene.clustered && fold < 0.1) this.#pluses(context, rows, home, xStrip + wStrip / 2, pitch, hStrip);
+    if (scene.clustered && fold < 0.1) this.#pluses(context, scene, home, xStrip + wStrip / 2);
     if (merged > 0 && merged < 1) {
       context.globalAlpha = Math.sin(Math.PI * merged);
       outline(context, xStrip - 3, goal - hStrip / 2 - 3, wStrip + 6, hStrip + 6, theme().accent, 3);
@@ -141,10 +145,11 @@ export class CloseupPanel {
     outline(context, at.xStrip, y - at.hStrip / 2, at.wStrip, at.hStrip, theme().line);
   }
 
-  #pluses(context: CanvasRenderingContext2D, rows: number, home: (i: number) => number, x: number, pitch: number, strip: number): void {
-    if (pitch - strip < 14) return;
-    for (let i = 1; i < rows; i++) {
-      write(context, '+', x, (home(i - 1) + home(i)) / 2, { size: 15, colour: theme().muted, align: 'center', baseline: 'middle', weight: 600 });
+  /** Between the rows; what is not shown is counted before the last. */
+  #pluses(context: CanvasRenderingContext2D, { rows, members }: Scene, home: (i: number) => number, x: number): void {
+    for (let i = 1; i < rows.length; i++) {
+      const text = i === rows.length - 1 && members > rows.length ? `+ ${members - rows.length} more +` : '+';
+      write(context, text, x, (home(i - 1) + home(i)) / 2, { size: 14, colour: theme().muted, align: 'center', baseline: 'middle', weight: 600 });
     }
   }
 
@@ -155,16 +160,19 @@ export class CloseupPanel {
   #text(): string {
     const scene = this.#scene;
     if (!scene) return 'Loading.';
-    const { fold, collapsed } = this.#state;
+    const { fold, certificate } = this.#state;
     const some = WORDS[scene.members] ?? `${scene.members} filters`;
     const shown = scene.members > MOST ? ` (${MOST} are shown)` : '';
     const names = Array.from({ length: Math.min(scene.members, 3) }, (_, i) => 'w' + '₁₂₃'[i]);
     const sum = scene.members > 3 ? `${names[0]} + … + w${subscript(scene.members)}` : names.join(' + ');
-    if (fold >= 1 && scene.clustered) return `One filter now sees it for all ${scene.members}, and the next layer reads it with the sum of their weights: ${sum}. Nothing is lost.`;
+    if (fold >= 1 && scene.clustered) {
+      const lost = certificate && !nothingLost(certificate) ? `But they were still ${scientific(scene.apart)} apart, and where they differed something is lost.` : 'Nothing is lost.';
+      return `One filter now sees it for all ${scene.members}, and the next layer reads it with the sum of their weights: ${sum}. ${lost}`;
+    }
     if (!scene.clustered) return `Two filters of ${scene.layer}, the two nearest to each other. They see different things, so both are needed.`;
     const distance = scientific(scene.apart);
-    if (collapsed) return `${capital(some)} of one cluster${shown}, ${distance} apart. They see the same map m, so ${names.map((name) => `${name}·m`).join(' + ')}${scene.members > 3 ? ' + …' : ''} = (${sum})·m: one filter and summed weights do the same.`;
-    return `${capital(some)} of one cluster of ${scene.layer}${shown}, still ${distance} apart. As they become equal, so does what they see.`;
+    if (equal(this.#state)) return `${capital(some)} of one cluster${shown}, ${distance} apart. They see the same map m, so ${names.map((name) => `${name}·m`).join(' + ')}${scene.members > 3 ? ' + …' : ''} = (${sum})·m: one filter and summed weights do the same.`;
+    return `${capital(some)} of one cluster of ${scene.layer}${shown}, still ${distance} apart. As they become equal, so does what they see, and one with the sum ${sum} of their weights would do.`;
   }
 
   #describe(): string {

@@ -17,7 +17,7 @@ export function hasClusters(view: FilterView): boolean {
   return membersOf(view.clusters).some((members) => members.length > 1);
 }
 
-/** The largest distance of two members from each other's mean, relative to the layer's largest weight. */
+/** The largest distance of a member's weight from the mean of all members. */
 export function spread(view: FilterView, members: number[]): number {
   const { rowLength, weights } = view;
   let furthest = 0;
@@ -27,6 +27,11 @@ export function spread(view: FilterView, members: number[]): number {
     for (const row of members) furthest = Math.max(furthest, Math.abs(weights[row * rowLength + k]! - mean));
   }
   return furthest;
+}
+
+/** The largest spread of any cluster. */
+export function furthest(view: FilterView): number {
+  return Math.max(0, ...membersOf(view.clusters).map((members) => spread(view, members)));
 }
 
 /** The two filters that are nearest to each other: what to show where there are no clusters yet. */

@@ -2,7 +2,8 @@
 
 import type { Settings } from '../client/types';
 import { byId, element, setText } from './dom';
-import { percent, plainPowers } from './format';
+import { percent } from './format';
+import { NEW_NETWORK } from './pull';
 import type { State, Store } from './state';
 import { keepOfSixteenths, MODELS, readKeep } from './url';
 
@@ -11,15 +12,19 @@ export interface Changes {
   live(patch: Partial<Settings>): void;
   /** Needs a new network. */
   onReset(patch: Partial<Settings>): void;
+  /** Of the page alone. */
+  pace(paced: boolean): void;
 }
 
-const BATCHES = [8, 16, 25, 32, 50, 64, 100, 128, 256];
+/** Small ones for data sets of a few pictures. */
+const BATCHES = [1, 2, 4, 8, 16, 25, 32, 50, 64, 100, 128, 256];
 /** With momentum 0.8 no strength makes filters equal in much fewer than 200. */
 const STEPS = [200, 240, 300, 400, 500, 600, 800, 1200, 2000, 4000];
-const NEW_NETWORK: (keyof Settings)[] = ['model', 'width', 'batch', 'seed'];
 
 const nearest = (list: number[], value: number) =>
   list.reduce((best, each, i) => (Math.abs(each - value) < Math.abs(list[best]! - value) ? i : best), 0);
+/** The largest batch on offer that so many images can fill. */
+export const batchFor = (images: number) => BATCHES.findLast((batch) => batch <= images) ?? 1;
 const power = (low: number, high: number, position: number) => Number((low * (high / low) ** (position / 100)).toPrecision(2));
 const position = (low: number, high: number, value: number) => Math.round((100 * Math.log(value / low)) / Math.log(high / low));
 const LR: [number, number] = [0.001, 0.5];
@@ -34,6 +39,7 @@ export class Controls {
   readonly #strength = byId('strength', HTMLInputElement);
   readonly #auto = byId('auto', HTMLInputElement);
   readonly #steps = byId('collapse-steps', HTMLInputElement);
+  readonly #paced = byId('paced', HTMLInputElement);
   readonly #model = byId('model', HTMLSelectElement);
   readonly #clustering = byId('clustering', HTMLSelectElement);
   readonly #seed = byId('seed', HTMLInputElement);
@@ -42,6 +48,9 @@ export class Controls {
     this.#store = store;
     this.#model.replaceChildren(...MODELS.map((name) => new Option(name, name)));
     const on = (input: HTMLElement, event: 'input' | 'change', run: () => void) => input.addEventListener(event, run);
+    this.#batch.max = String(BATCHES.length - 1);
+    this.#steps.max = String(STEPS.length - 1);
+    on(this.#paced, 'change', () => changes.pace(this.#paced.checked));
     on(this.#width, 'input', () => changes.onReset({ width: Number(this.#width.value) }));
     on(this.#batch, 'input', () => changes.onReset({ batch: BATCHES[Number(this.#batch.value)]! }));
     on(this.#model, 'change', () => changes.onReset({ model: this.#model.value }));
@@ -79,10 +88,12 @@ export class Controls {
     const auto = settings.strength === 'auto';
     const strength = settings.strength === 'auto' ? forecast?.strength : settings.strength;
     this.#auto.checked = auto;
+    this.#paced.checked = state.paced;
     this.#strength.disabled = auto;
-    slide(this.#strength, strength ? Math.min(100, Math.max(0, position(...STRENGTH, strength))) : 50, strength === undefined ? 'auto' : `${auto ? 'auto: ' : ''}${Number(strength.toPrecision(2))}`);
+    slide(this.#strength, strength !== undefined && strength > 0 ? Math.min(100, Math.max(0, position(...STRENGTH, strength))) : 50, strength === undefined ? 'auto' : `${auto ? 'auto: ' : ''}${Number(strength.toPrecision(2))}`);
     slide(this.#steps, nearest(STEPS, settings.collapseSteps), `${settings.collapseSteps} steps`);
-    setText(element('forecast-note'), (forecast && plainPowers(forecast.sentence)) ?? 'Auto takes the least strength that makes filters equal in this time.');
+    element('forecast-note').classList.toggle('pending', forecast !== null && forecast.verdict !== 'enough');
+    setText(element('forecast-note'), forecast?.sentence ?? 'Auto takes the least strength that makes filters equal in this time.');
     this.#pending(state);
   }
 

@@ -3,11 +3,13 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { onTheme, theme } from './colours';
-import { percent, plainPowers, powerOfTen, scientific } from './format';
+import { percent, powerOfTen, scientific } from './format';
 import type { Sample, State, Store } from './state';
 
 const FLOOR = 1e-16;
 const LOWEST = 200;
+/** A deviation that grows beyond so many times its start leaves the picture at the top. */
+const MOST_GROWTH = 1000;
 /** The first batches may lose more, and would flatten all that follows. */
 const HIGHEST_LOSS = 3;
 
@@ -55,7 +57,7 @@ export class CurvesPanel {
     this.#deviation = new uPlot({
       ...common,
       width: width(this.deviationBox),
-      scales: { x: { time: false, range: (_, min, max) => [min ?? 0, Math.max(max ?? 0, (min ?? 0) + 20)] }, y: { distr: 3, range: (_, min, max) => decades(min, max) } },
+      scales: { x: { time: false, range: (_, min, max) => [min ?? 0, Math.max(max ?? 0, (min ?? 0) + 20)] }, y: { distr: 3, range: (_, min, max) => decades(min, Math.min(max, MOST_GROWTH * (this.#state.deviationAtStart ?? Infinity))) } },
       axes: [
         { ...axis, size: 24 },
         { ...axis, size: 42, splits: (_, __, min, max) => everyFewDecades(min, max), filter: (_, splits) => splits, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : powerOfTen(Math.round(Math.log10(tick))))) },
@@ -96,7 +98,10 @@ export class CurvesPanel {
   #deviationData(): uPlot.AlignedData {
     const { samples, forecast, clusteredAt, deviationAtStart } = this.#state;
     if (clusteredAt === null) return [[0, 20], [null, null], [null, null]];
-    const measured = samples.filter((sample) => sample.deviation !== null && sample.step >= clusteredAt);
+    const measured = [
+      ...(deviationAtStart === null ? [] : [{ step: clusteredAt, deviation: deviationAtStart }]),
+      ...samples.filter((sample) => sample.deviation !== null && sample.step > clusteredAt),
+    ];
     const start = deviationAtStart;
     const line = start === null || !forecast ? [] : forecast.curve.map(([step, log]): [number, number] => [clusteredAt + step, Math.max(FLOOR, start * Math.exp(2 * log))]);
     const joined = uPlot.join([
@@ -137,10 +142,10 @@ export class CurvesPanel {
     const last = this.#state.samples.at(-1);
     const validation = this.#state.samples.findLast((sample) => sample.validation !== null)?.validation;
     this.trainingNote.textContent = last
-      ? `Step ${last.step}: loss ${last.loss.toFixed(3)}, accuracy on training images ${percent(last.accuracy)}${validation !== undefined && validation !== null ? `, on test images ${percent(validation)}` : ''}.`
+      ? `Step ${last.step}: loss ${last.loss.toFixed(3)}, accuracy on training images ${percent(last.accuracy)}${validation !== undefined && validation !== null ? `, on up to 256 test images ${percent(validation)}` : ''}.`
       : 'No step yet.';
     const deviation = this.#state.samples.findLast((sample) => sample.deviation !== null);
-    const end = plainPowers(this.#state.forecast?.sentence ?? '');
+    const end = this.#state.forecast?.sentence ?? '';
     this.deviationNote.textContent = this.#state.clusteredAt !== null && deviation
       ? `Deviation ${scientific(deviation.deviation ?? 0)} at step ${deviation.step}. ${end}`
       : 'The deviation is measured once filters are clustered.';

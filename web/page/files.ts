@@ -22,8 +22,8 @@ export function refusal(files: { name: string; size: number }[]): string | null 
     const size = total >= 2 ** 30 ? `${(total / 2 ** 30).toFixed(1)} GiB` : `${Math.round(total / 2 ** 20)} MiB`;
     return `${files.length === 1 ? files[0]!.name : 'These files'} would need ${size} of memory, and a tab has room for ${MOST_BYTES / 2 ** 20} MiB. Use a smaller part, or the native tool.`;
   }
-  const empty = files.find((file) => file.size === 0);
-  if (empty) return `${empty.name} is empty. Copy it again, then drop it once more.`;
+  // An empty file among others is left out (and counted) when they are read.
+  if (total === 0) return `${files.length === 1 ? `${files[0]!.name} is` : 'All of these files are'} empty. Copy them again, then drop them once more.`;
   const mixed = files.length > 1 && files.some((file) => isCheckpoint(file.name));
   return mixed ? 'Drop a checkpoint alone: one .safetensors file at a time.' : null;
 }

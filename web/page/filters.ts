@@ -31,7 +31,7 @@ export class FiltersPanel {
     store.subscribe((state, changed) => {
       if (changed.has('clusteredAt')) this.#starts.clear();
       if (changed.has('view')) this.#take(state.view);
-      if (['view', 'fold', 'phase', 'collapsed'].some((key) => changed.has(key as keyof State))) this.#surface.invalidate();
+      if (['view', 'fold', 'phase'].some((key) => changed.has(key as keyof State))) this.#surface.invalidate();
     });
   }
 

@@ -55,13 +55,3 @@ export function change(before: number, after: number): string {
   const share = Math.round((100 * (after - before)) / before);
   return share === 0 ? '±0 %' : `${share < 0 ? '−' : '+'}${Math.abs(share)}\u00a0%`;
 }
-
-/** "e^18.0" in a sentence of the session as "66 million": a visitor does not count in nats. */
-export function plainPowers(text: string): string {
-  return text.replace(/e\^(\d+(?:\.\d+)?)/g, (_, nats: string) => {
-    const names = ['', ' thousand', ' million', ' billion', ' trillion'];
-    const thousands = Math.min(names.length - 1, Math.floor(Number(nats) / Math.log(1000)));
-    const figure = Math.exp(Number(nats) - thousands * Math.log(1000));
-    return figure >= 1000 ? `over a thousand${names[thousands]}` : `${figure.toFixed(0)}${names[thousands]}`;
-  });
-}

@@ -19,9 +19,10 @@ import { FiltersPanel } from './filters';
 import { whole } from './format';
 import { NetworkPanel } from './network';
 import { notify } from './notice';
+import { equal, over, tuned } from './pull';
 import { PlanePanel } from './plane';
 import { initialState, Store, type State } from './state';
-import { story, type Action } from './story';
+import { story, trained, type Action } from './story';
 import { fromQuery, toQuery } from './url';
 import type { DeviceChoice } from '../client/types';
 
@@ -49,12 +50,14 @@ new FilesPanel({
 new Controls(store, {
   live: (patch) => void app.change(patch),
   onReset: (patch) => store.set({ settings: { ...store.state.settings, ...patch } }),
+  pace: (paced) => store.set({ paced }),
 });
 
 const actions: Record<Action, () => void> = {
   start: () => void app.start(),
   train: () => app.train(),
   cluster: () => void app.cluster(),
+  goOn: () => void app.goOn(),
   cut: () => void app.cut(),
   compare: () => void app.compare(),
   download: () => void app.save('slim'),
@@ -75,12 +78,14 @@ click('run', () => void app.toggle());
 click('step', () => void app.step());
 click('reset', () => void app.reset());
 click('apply', () => void app.reset());
+click('pull', () => void app.cluster());
 click('early', () => void app.cut());
 click('again', () => void app.again());
 click('embedded', () => void app.useEmbedded());
 for (const which of ['base', 'wide', 'slim'] as const) click(`save-${which}`, () => void app.save(which));
 click('share', () => {
   const said = (text: string) => setText(element('share-note'), text);
+  showAddress();
   navigator.clipboard.writeText(location.href).then(() => said('Address copied.'), () => said('Copy it from the address bar.'));
 });
 
@@ -99,9 +104,23 @@ const fold = () => (settingsBox.open = !NARROW.matches);
 NARROW.addEventListener('change', fold);
 fold();
 
+/** Puts the settings into the address. Safari allows a hundred changes in half a minute, and a slider makes more. */
+const ADDRESS_AFTER = 400;
+let addressTimer: ReturnType<typeof setTimeout> | undefined;
+function showAddress(): void {
+  clearTimeout(addressTimer);
+  const { settings, deviceChoice } = store.state;
+  try {
+    history.replaceState(null, '', `${location.pathname}${toQuery({ settings, device: deviceChoice, autotune: shared.autotune })}${location.hash}`);
+  } catch {
+    addressTimer = setTimeout(showAddress, 10_000);
+  }
+}
+
 store.subscribe((state, changed) => {
   if (changed.has('settings') || changed.has('deviceChoice')) {
-    history.replaceState(null, '', `${location.pathname}${toQuery({ settings: state.settings, device: state.deviceChoice, autotune: shared.autotune })}${location.hash}`);
+    clearTimeout(addressTimer);
+    addressTimer = setTimeout(showAddress, ADDRESS_AFTER);
   }
   showStory(state);
   showButtons(state);
@@ -134,19 +153,23 @@ function showStory(state: State): void {
 }
 
 function showButtons(state: State): void {
-  const { running, busy, phase, collapsed, hasBase } = state;
+  const { running, busy, phase, hasBase } = state;
   const run = byId('run', HTMLButtonElement);
   setText(run, running ? 'Pause' : phase === 'empty' ? 'Train' : 'Train on');
-  run.hidden = !running && action === 'train';
-  run.disabled = busy !== null || !state.network;
-  byId('step', HTMLButtonElement).disabled = busy !== null || running || !state.network;
+  run.hidden = !running && action === 'train' && !state.progress;
+  // Not hidden at the end of the pull: whoever paused by keyboard would lose the focus.
+  run.disabled = busy !== null || !state.network || (over(state) && !running);
+  byId('step', HTMLButtonElement).disabled = busy !== null || running || !state.network || over(state);
   byId('reset', HTMLButtonElement).disabled = busy !== null || !state.network;
-  element('early').hidden = phase !== 'centripetal' || collapsed || busy !== null;
-  element('again').hidden = phase !== 'cut' || !state.certificate;
+  element('pull').hidden = phase !== 'base' || trained(state) || busy !== null;
+  element('early').hidden = phase !== 'centripetal' || action === 'cut' || busy !== null;
+  setText(element('early'), over(state) && !equal(state) ? 'Cut anyway' : 'Cut early');
+  element('again').hidden = phase !== 'cut' || !state.certificate || !hasBase;
   byId('again', HTMLButtonElement).disabled = busy !== null;
   byId('save-base', HTMLButtonElement).disabled = !(hasBase || (phase === 'base' && state.progress));
   byId('save-wide', HTMLButtonElement).disabled = !(phase === 'centripetal' || state.certificate);
   byId('save-slim', HTMLButtonElement).disabled = phase !== 'cut';
+  setText(element('save-slim'), tuned(state) ? 'Save slim, trained on' : 'Save slim');
   document.body.dataset['phase'] = phase;
   document.body.dataset['busy'] = String(busy !== null);
 }
@@ -160,6 +183,7 @@ function showLayers(state: State): void {
 }
 
 function showData({ name, shape, classes, train, test }: NonNullable<State['data']>): void {
+  setText(element('validation-key'), `${Math.min(256, test)} test images`);
   element('data-facts').replaceChildren(
     make('strong', {}, name), ` ${whole(train)} training and ${whole(test)} test images of ${shape.join(' × ')}, ${classes.length} classes.`,
   );

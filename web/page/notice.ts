@@ -13,8 +13,8 @@ export function sentence(error: unknown): string {
   return message || 'Something failed without saying why. Press Reset, or load the page again.';
 }
 
-/** Shows `text` until it is closed. `kind` "warning" is for what the session has already dealt with. */
-export function notify(text: string, kind: 'error' | 'warning' = 'error', remedy?: { label: string; run: () => void }): void {
+/** Shows `text` until it is closed, by the visitor or by the function returned. `kind` "warning" is for what the session has already dealt with. */
+export function notify(text: string, kind: 'error' | 'warning' = 'error', remedy?: { label: string; run: () => void }): () => void {
   const box = element('notices');
   const same = [...box.children].find((child) => child.firstChild?.textContent === text);
   same?.remove();
@@ -31,6 +31,7 @@ export function notify(text: string, kind: 'error' | 'warning' = 'error', remedy
   }
   close.addEventListener('click', () => notice.remove());
   box.append(notice);
+  return () => notice.remove();
 }
 
 /** Removes what no longer applies. */

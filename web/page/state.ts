@@ -30,7 +30,10 @@ export interface State {
   clusteredAt: number | null;
   cutAt: number | null;
   deviationAtStart: number | null;
-  collapsed: boolean;
+  /** How far members of clusters are from their means, relative to their size, as measured last. */
+  apart: number | null;
+  /** Whether the pull is slowed down on fast devices, so that it can be watched. */
+  paced: boolean;
   layer: string | null;
   view: FilterView | null;
   first: FilterView | null;
@@ -43,6 +46,8 @@ export interface State {
   evaluation: { accuracy: number; samples: number } | null;
   picked: Picked | null;
   hasBase: boolean;
+  /** Where the network comes from: made here, read from a file, or the base taken again. */
+  origin: 'random' | 'file' | 'base';
 }
 
 type Listener = (state: State, changed: ReadonlySet<keyof State>) => void;
@@ -76,8 +81,8 @@ export function initialState(settings: Settings, deviceChoice: DeviceChoice): St
     settings, applied: settings, deviceChoice,
     device: null, data: null, network: null, reference: null, widths: {},
     phase: 'empty', running: false, busy: 'Starting', progress: null, samples: [], forecast: null,
-    clusteredAt: null, cutAt: null, deviationAtStart: null, collapsed: false,
+    clusteredAt: null, cutAt: null, deviationAtStart: null, apart: null, paced: true,
     layer: null, view: null, first: null, second: null, fold: 0,
-    certificate: null, comparison: null, evaluation: null, picked: null, hasBase: false,
+    certificate: null, comparison: null, evaluation: null, picked: null, hasBase: false, origin: 'random',
   };
 }

@@ -26,6 +26,8 @@ const WORDS: &[(&str, &str)] = &[
     ("--lr", "learning rate"),
     ("--strength", "strength"),
     ("--keep", "keep"),
+    (" (more epochs or a smaller batch)", ": give it more time"),
+    ("The last good checkpoint is kept", "The last good state is kept"),
     ("Run again with --resume, or with the CPU as device", "The session goes on from its last state"),
 ];
 

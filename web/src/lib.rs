@@ -2,7 +2,7 @@
 //!
 //! One [`Session`] lives in one Web Worker (`client/worker.ts`), which calls it one message at a time. Plain data crosses
 //! as JSON, numbers as typed arrays. `build` makes two modules of this crate, by feature: the session, and the
-//! self-test's [`Tester`], which is loaded when somebody asks for it.
+//! self-test's [`Tester`], which `client/selftest.ts` loads when somebody asks for it.
 
 mod device;
 mod fault;

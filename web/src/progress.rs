@@ -39,10 +39,11 @@ impl Outlook {
     }
 
     /// The strength to go on with: the one that is set, or the smallest that makes up what is missing in the steps left.
-    /// Where none does, `current` stays, or the strongest that is safe if there is none yet.
+    /// Where none does, `current` stays.
     ///
     /// # Errors
-    /// [`centripetal::ErrorKind::Argument`] for settings that no run can have.
+    /// [`centripetal::ErrorKind::Argument`] for settings that no run can have, and where no strength suffices and there is
+    /// no `current`.
     pub(crate) fn strength(&self, settings: &Settings, current: Option<f64>) -> Result<f64> {
         if let Strength::Fixed(strength) = settings.strength {
             return Ok(strength);
@@ -81,8 +82,8 @@ impl Outlook {
         let end = future.log_shrink();
         let enough = || {
             let sentence = format!(
-                "After {total} steps differences will be e^{:.1} times smaller: filters of a cluster will be identical.",
-                -end
+                "After {total} steps differences will be {} times smaller: filters of a cluster will be identical.",
+                power(-end)
             );
             ("enough", sentence)
         };
@@ -90,7 +91,13 @@ impl Outlook {
             if missing <= 0.0 {
                 ("enough", "The filters of every cluster have become identical.".to_owned())
             } else {
-                ("too-short", format!("The run is over and {missing:.1} nats short: train longer."))
+                let short = power(missing);
+                (
+                    "too-short",
+                    format!(
+                        "The time is over, and differences are {short} times too large: go on for longer."
+                    ),
+                )
             }
         } else {
             let sgd = settings.sgd();
@@ -102,9 +109,10 @@ impl Outlook {
                 Verdict::Insufficient { needed } => (
                     "insufficient",
                     format!(
-                        "With strength {strength:.3} differences shrink by e^{:.1} only, e^{LOSSLESS} is needed: the \
-                         cut will lose something. Strength {needed:.3} would do.",
-                        -end
+                        "With strength {strength:.3} differences will be only {} times smaller, and {} times are \
+                         needed: the cut will lose something. Strength {needed:.3} would do.",
+                        power(-end),
+                        power(LOSSLESS)
                     ),
                 ),
                 Verdict::TooShort { steps } => (
@@ -124,5 +132,37 @@ impl Outlook {
         Ok(
             record! { "curve": curve.iter().map(|&(step, log)| Value::from([step as f64, log])).collect::<Value>(), "strength": strength, "verdict": verdict, "sentence": sentence },
         )
+    }
+}
+
+/// `e^nats` in words: 18 is "66 million".
+fn power(nats: f64) -> String {
+    const NAMES: [&str; 5] = ["", " thousand", " million", " billion", " trillion"];
+    let thousands = ((nats / 1000f64.ln()) as usize).min(NAMES.len() - 1);
+    let figure = (nats - thousands as f64 * 1000f64.ln()).exp();
+    match figure {
+        ..10.0 if thousands == 0 => format!("{figure:.1}"),
+        ..999.5 => format!("{figure:.0}{}", NAMES[thousands]),
+        _ => format!("over a thousand{}", NAMES[thousands]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_said_in_words() {
+        for (nats, words) in [
+            (0.2, "1.2"),
+            (0.0, "1.0"),
+            (-0.1, "0.9"),
+            (4.0, "55"),
+            (LOSSLESS, "9 million"),
+            (AUTO_TARGET, "66 million"),
+            (40.0, "over a thousand trillion"),
+        ] {
+            assert_eq!(power(nats), words);
+        }
     }
 }

@@ -7,8 +7,8 @@ use centripetal::data::{
 };
 use centripetal::device::{Device, DeviceKind, Tuning};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
-use centripetal::graph::Coupling;
-use centripetal::model::Model;
+use centripetal::graph::{Coupling, Graph};
+use centripetal::model::{Model, Tensors};
 use centripetal::models::{self, ModelConfig};
 use centripetal::plan::{Mode, Plan};
 use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
@@ -115,6 +115,8 @@ struct Run {
     before: u64,
     outlook: Option<Outlook>,
     kept: Kept,
+    /// Sums of squares of the weights when the phase began, by name: what deviations are measured by.
+    sizes: Vec<(String, f64)>,
     /// The last state known to be good.
     good: (Snapshot, Option<Outlook>),
     classifiers: Vec<(&'static str, Classifier)>,
@@ -282,6 +284,10 @@ impl Session {
             let strength = outlook.strength(&next, current)?;
             result["forecast"] = outlook.forecast(&next, strength)?;
             run.trainer.set_strength(strength)?;
+        } else if run.phase == Phase::Base {
+            // What would come of it. Where no strength suffices, the forecast says how long it would take.
+            let outlook = Outlook::new(&next);
+            result["forecast"] = outlook.forecast(&next, outlook.strength(&next, None).unwrap_or(0.0))?;
         }
         run.trainer.set_schedule(next.schedule())?;
         run.settings = next;
@@ -320,7 +326,8 @@ impl Session {
             "images": metrics.samples,
             "lr": run.settings.lr,
             "strength": centripetal.map(|c| c.strength),
-            "deviation": centripetal.map(|_| deviation.iter().map(|(_, chi)| chi).sum::<f64>()),
+            "deviation": centripetal.map(|_| total(&deviation)),
+            "apart": centripetal.map(|_| run.apart(&deviation)),
             "forecast": run.outlook.as_ref().map(Outlook::log),
             "collapsed": run.is_collapsed(),
         }))
@@ -351,8 +358,12 @@ impl Session {
 
     /// Opens a new device and goes on there from the last good state.
     pub async fn recover(&mut self, choice: String) -> Outcome<JsValue> {
-        self.device = Arc::new(device::open(&choice).await?);
-        self.restore().await?;
+        let device = Arc::new(device::open(&choice).await?);
+        if let Some(run) = &mut self.run {
+            let rebuilt: Waiting<'_, ()> = Box::pin(run.rebuild(&device));
+            rebuilt.await?;
+        }
+        self.device = device;
         Ok(self.device())
     }
 
@@ -386,7 +397,7 @@ impl Session {
         }
         let outlook = Outlook::new(&settings);
         let strength = outlook.strength(&settings, None)?;
-        let result = record! {
+        let mut result = record! {
             "forecast": outlook.forecast(&settings, strength)?,
             "network": network::describe(&base.graph, Some(&clusters))?,
             "widths": network::widths(&base, &clusters),
@@ -395,46 +406,20 @@ impl Session {
         let (data, before) = (run.data.clone(), run.before + run.trainer.steps());
         let mut next = self.begin(settings, data, Phase::Centripetal, base, kept).await?;
         next.before = before;
+        next.measure(&mut result).await?;
         self.run = Some(next);
         Ok(js::plain(&result))
     }
 
-    /// The filters of a layer as they are now: the interface `FilterView`.
-    pub async fn filters(&mut self, layer: String) -> Outcome<JsValue> {
+    /// The filters of `layers` as they are now, by one read-back: a list of the interface `FilterView`.
+    pub async fn filters(&mut self, layers: Vec<String>) -> Outcome<JsValue> {
         let run = run_of(&mut self.run, "showing filters")?;
-        let graph = &run.good.0.model.graph;
-        let (weight, bias) = (format!("{layer}.weight"), format!("{layer}.bias"));
-        let found = run.trainer.read(&[&weight, &bias]).await?;
-        let (Some(node), Some(filters)) = (graph.find(&layer), found.get(&weight)) else {
-            return Err(Error::new(ErrorKind::Argument, "showing filters")
-                .expected(format!("a layer of {} with filters", graph.name))
-                .found(layer)
-                .into());
-        };
-        let rows = filters.dims[0];
-        let clusters = run.kept.clusters.as_ref().filter(|_| run.phase == Phase::Centripetal);
-        let (owner, survivors) = match clusters.and_then(|clusters| clusters.of_node(node)) {
-            Some(partition) => (partition.cluster_of(), partition.survivors()),
-            None => ((0..rows).collect(), (0..rows).collect()),
-        };
-        let plain = record! {
-            "layer": layer,
-            "rows": rows,
-            "rowLength": filters.data.len() / rows.max(1),
-            "shape": filters.dims.as_slice(),
-        };
-        let view = js::object(
-            &plain,
-            [
-                ("clusters", js::integers(&owner)),
-                ("survivors", js::integers(&survivors)),
-                ("weights", js::floats(&filters.data)),
-            ],
-        );
-        if let Some(bias) = found.get(&bias) {
-            let _ = js_sys::Reflect::set(&view, &"biases".into(), &js::floats(&bias.data));
-        }
-        Ok(view)
+        let names: Vec<String> =
+            layers.iter().flat_map(|layer| [format!("{layer}.weight"), format!("{layer}.bias")]).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = run.trainer.read(&names).await?;
+        let views: Result<Vec<JsValue>> = layers.iter().map(|layer| run.view(layer, &found)).collect();
+        Ok(js::list(views?))
     }
 
     /// Cuts, and certifies what the cut changed. The slim network is then the one that trains.
@@ -633,7 +618,9 @@ impl Session {
             data.test = normalized(data.test, normalization)?;
         }
         let seed = provenance.seed;
-        let settings = Settings { model: model.graph.name.clone(), seed, ..settings };
+        let width = zoo_width(&model.graph);
+        let name = model.graph.name.clone();
+        let settings = Settings { model: name, seed, width: width.unwrap_or(settings.width), ..settings };
         let (phase, kept) = match (provenance.stage, clusters) {
             (Stage::Wide, Some(clusters)) => {
                 (Phase::Centripetal, Kept { clusters: Some(clusters), ..Kept::default() })
@@ -641,12 +628,24 @@ impl Session {
             (Stage::Slim, _) => (Phase::Cut, Kept { slim: Some(model.clone()), ..Kept::default() }),
             _ => (Phase::Base, Kept::default()),
         };
-        let result = record! {
+        let mut shown = record! { "model": settings.model.as_str(), "seed": seed, "batch": settings.batch };
+        if let Some(width) = width {
+            shown["width"] = width.into();
+        }
+        let mut result = record! {
             "network": network::describe(&model.graph, kept.clusters.as_ref())?,
             "phase": phase.name(),
-            "settings": record! { "model": settings.model.as_str(), "seed": seed },
+            "settings": shown,
         };
-        self.run = Some(self.begin(settings, data, phase, model, kept).await?);
+        if let Some(clusters) = &kept.clusters {
+            result["widths"] = network::widths(&model, clusters);
+        }
+        let run = self.begin(settings, data, phase, model, kept).await?;
+        if let (Some(outlook), Some(centripetal)) = (&run.outlook, &run.trainer.config().centripetal) {
+            result["forecast"] = outlook.forecast(&run.settings, centripetal.strength)?;
+            run.measure(&mut result).await?;
+        }
+        self.run = Some(run);
         Ok(js::plain(&result))
     }
 }
@@ -707,7 +706,11 @@ impl Session {
         // A first evaluation compiles what evaluates, and shows at once what the device cannot do.
         trainer.evaluate(&data.validation_loader()?).await?;
         let snapshot = snapshot(&trainer).await?;
+        let weights = snapshot.model.tensors.iter().filter(|(name, _)| name.ends_with(".weight"));
+        let square = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let sizes = weights.map(|(name, tensor)| (name.clone(), square(&tensor.data))).collect();
         Ok(Run {
+            sizes,
             settings,
             data,
             phase,
@@ -721,6 +724,22 @@ impl Session {
             classifiers: Vec::new(),
         })
     }
+}
+
+/// The deviation of all tensors together.
+fn total(deviation: &[(String, f64)]) -> f64 {
+    deviation.iter().map(|(_, chi)| chi).sum()
+}
+
+/// The width factor with which the zoo makes `graph`, if it does.
+fn zoo_width(graph: &Graph) -> Option<f64> {
+    let classes = graph.classes().ok()?;
+    let build = |width| {
+        models::build(&graph.name, &ModelConfig { width, ..ModelConfig::new(graph.input, classes) }).ok()
+    };
+    let first = |graph: &Graph| graph.shapes().ok()?.get(1).map(|shape| shape.c as f64);
+    let width = first(graph)? / first(&build(1.0)?)?;
+    (build(width)? == *graph).then_some(width)
 }
 
 fn run_of<'a>(run: &'a mut Option<Run>, doing: &str) -> Result<&'a mut Run> {
@@ -752,6 +771,57 @@ impl Run {
         Ok(())
     }
 
+    /// How far members of clusters are from their means, relative to the size of the filters: the worst tensor of weights.
+    fn apart(&self, deviation: &[(String, f64)]) -> f64 {
+        let size_of =
+            |name: &String| self.sizes.iter().find(|(known, _)| known == name).map(|(_, size)| *size);
+        let relative =
+            |(name, chi): &(String, f64)| size_of(name).filter(|&size| size > 0.0).map(|size| chi / size);
+        deviation.iter().filter_map(relative).fold(0.0, f64::max).sqrt()
+    }
+
+    /// Adds what the clusters differ by now.
+    async fn measure(&self, result: &mut Value) -> Result<()> {
+        let deviation = self.trainer.deviation().await?;
+        result["deviation"] = total(&deviation).into();
+        result["apart"] = self.apart(&deviation).into();
+        Ok(())
+    }
+
+    /// The filters of `layer` among the tensors `found`.
+    fn view(&self, layer: &str, found: &Tensors) -> Result<JsValue> {
+        let graph = &self.good.0.model.graph;
+        let (Some(node), Some(filters)) = (graph.find(layer), found.get(&format!("{layer}.weight"))) else {
+            return Err(Error::new(ErrorKind::Argument, "showing filters")
+                .expected(format!("a layer of {} with filters", graph.name))
+                .found(layer));
+        };
+        let rows = filters.dims[0];
+        let clusters = self.kept.clusters.as_ref().filter(|_| self.phase == Phase::Centripetal);
+        let (owner, survivors) = match clusters.and_then(|clusters| clusters.of_node(node)) {
+            Some(partition) => (partition.cluster_of(), partition.survivors()),
+            None => ((0..rows).collect(), (0..rows).collect()),
+        };
+        let plain = record! {
+            "layer": layer,
+            "rows": rows,
+            "rowLength": filters.data.len() / rows.max(1),
+            "shape": filters.dims.as_slice(),
+        };
+        let view = js::object(
+            &plain,
+            [
+                ("clusters", js::integers(&owner)),
+                ("survivors", js::integers(&survivors)),
+                ("weights", js::floats(&filters.data)),
+            ],
+        );
+        if let Some(bias) = found.get(&format!("{layer}.bias")) {
+            let _ = js_sys::Reflect::set(&view, &"biases".into(), &js::floats(&bias.data));
+        }
+        Ok(view)
+    }
+
     fn fill(&mut self, step: u64) -> Result<()> {
         let per_epoch = self.loader.batches_per_epoch() as u64;
         self.loader.fill(step / per_epoch, (step % per_epoch) as usize, &mut self.batch)
@@ -759,7 +829,7 @@ impl Run {
 
     async fn diagnose(&mut self, bad_step: u32) -> Result<Error> {
         self.fill(u64::from(bad_step).saturating_sub(1))?;
-        self.trainer.diagnose(bad_step, &self.batch).await
+        self.trainer.diagnose(bad_step + self.before as u32, &self.batch).await
     }
 
     /// The trainer of the last good state on `device`.

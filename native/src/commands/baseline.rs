@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::prune::{Paths, Widths, folder, groups, training_report, widths};
 use super::{
     BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, refuse_overwriting, remove_stale, spare_input,
-    test_batch,
+    test_batch_beside,
 };
 use crate::args::PruneArgs;
 use crate::metrics::{self, Log, Phase};
@@ -63,12 +63,14 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     }
     let method = if args.from_scratch { "scratch".to_owned() } else { args.method.name() };
     let base_bytes = files::read(&args.file)?;
-    let base = Checkpoint::from_bytes(&name, &base_bytes)?;
-    let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
-    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let mut base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    // Its momentum is of no use here, and is as large as the network.
+    base.training = None;
+    let splits = scene.open_data(&args.data, args.recipe.augment, seed, Some((&name, &base)))?;
+    let augment = args.recipe.augment.augment(splits.train.as_ref())?;
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     // Of clusters the widths alone matter here.
-    let Widths { coupling, plan, clusters } = widths(args, &name, &base.model, Clustering::Even)?;
+    let Widths { coupling, plan, clusters } = widths(console, args, &name, &base.model, Clustering::Even)?;
 
     let out = folder(args);
     let paths = Paths::new(&out);
@@ -96,7 +98,11 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }
         remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
     }
-    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    drop(base_bytes);
+    let test = Loader::evaluation(
+        Arc::clone(&splits.test),
+        test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
+    )?;
     scene.tune(&device, &base.model.graph, args.recipe.batch, Mode::Train)?;
     let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
     console.note(&format!(

@@ -38,7 +38,7 @@ pub(super) fn run(scene: &Scene, args: &ExportArgs) -> Result<()> {
         Ok(())
     };
     if let Some(path) = &args.safetensors {
-        write(path, &state_dict::write(&model.tensors, None))?;
+        write(path, &state_dict::write(&model.tensors, None)?)?;
     }
     if let Some(path) = &args.onnx {
         write(path, &onnx::export(model)?)?;

@@ -2,12 +2,14 @@
 
 use centripetal::Result;
 use centripetal::graph::{Coupling, Graph, Group};
+use centripetal::ops::Op;
 use centripetal::plan::{Layout, Mode, Plan};
 use serde_json::{Value, json};
 
-use super::{Named, Scene, build, named};
+use super::{MOST_TESTED_ON_CPU, Named, Scene, build, named};
 use crate::args::InfoArgs;
 use crate::progress::{bytes, grouped, scaled, table};
+use crate::run::Needed;
 
 pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     let (graph, origin) = match named(&args.model)? {
@@ -80,16 +82,19 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     scene.console.result(&text, &document)
 }
 
-/// Memory on a GPU for batches of `batch` images.
+/// Memory for batches of `batch` images.
 fn memory(graph: &Graph, batch: usize) -> Result<Value> {
     let arenas = Layout::new(graph).trained_words() as u64 * 4 * 3;
     let training = Plan::memory_of(graph, batch, Mode::Train)?;
     let evaluation = Plan::memory_of(graph, batch, Mode::Evaluate)?;
+    let needed = Needed::of(graph, batch, batch.min(MOST_TESTED_ON_CPU))?;
     Ok(json!({
         "batch": batch,
         "parameters_gradients_momentum": arenas,
-        "training": training.activations + arenas,
-        "training_without_sharing": training.unshared + arenas,
+        "training": needed.device,
+        "training_without_sharing": needed.device - training.activations + training.unshared,
+        "beside_the_device": needed.host,
+        "training_on_cpu": needed.device + needed.host,
         "evaluation": evaluation.activations + arenas / 3,
     }))
 }
@@ -97,10 +102,13 @@ fn memory(graph: &Graph, batch: usize) -> Result<Value> {
 fn told_memory(memory: &Value) -> String {
     let size = |name: &str| bytes(memory[name].as_u64().unwrap_or(0));
     format!(
-        "memory for batches of {}: training {} ({} if activations shared none), evaluation {}\n",
+        "memory for batches of {}: training {} on the device ({} if activations shared none) and {} beside it, {} on the CPU; \
+         evaluation {}\n",
         memory["batch"],
         size("training"),
         size("training_without_sharing"),
+        size("beside_the_device"),
+        size("training_on_cpu"),
         size("evaluation")
     )
 }
@@ -133,37 +141,95 @@ fn layer_table(layers: &[Value]) -> String {
     table(&rows)
 }
 
-/// A group of coupled channels: who sets the pace, who follows, or why it may not shrink.
+/// A group of coupled channels: who sets the pace, who follows, what ties them, who reads them, or why it may not shrink.
 fn describe(graph: &Graph, group: &Group) -> Value {
     let name = |&node: &usize| graph.nodes[node].name.clone();
-    let mut members: Vec<String> = group.members.iter().map(|member| name(&member.node)).collect();
-    members.dedup();
+    let mut nodes: Vec<usize> = group.members.iter().map(|member| member.node).collect();
+    nodes.dedup();
+    let is_depthwise = |node: usize| match &graph.nodes[node].op {
+        Op::Conv2d(conv) => conv.groups > 1 && conv.groups == conv.in_channels,
+        _ => false,
+    };
+    let those = |of: &dyn Fn(usize) -> bool| -> Vec<String> {
+        nodes.iter().filter(|&&node| of(node)).map(name).collect()
+    };
+    let consumers = graph.consumers();
+    let mut readers: Vec<usize> = nodes
+        .iter()
+        .flat_map(|&node| &consumers[node])
+        .copied()
+        .filter(|&reader| {
+            matches!(graph.nodes[reader].op, Op::Conv2d(_) | Op::Linear(_)) && !is_depthwise(reader)
+        })
+        .collect();
+    readers.sort_unstable();
+    readers.dedup();
+    let op = |node: usize| &graph.nodes[node].op;
     json!({
         "width": group.width(),
         "kind": group.kind(),
         "pacesetter": group.pacesetter.as_ref().map(name),
         "followers": group.producers.iter().filter(|&&node| Some(node) != group.pacesetter).map(name).collect::<Vec<_>>(),
-        "members": members,
+        "added_in": those(&|node| matches!(op(node), Op::Add(_))),
+        "multiplied_in": those(&|node| matches!(op(node), Op::Mul(_))),
+        "depthwise_in": those(&is_depthwise),
+        "concatenated_in": those(&|node| matches!(op(node), Op::Concat(_))),
+        "flattened_in": those(&|node| matches!(op(node), Op::Flatten(_))),
+        "rearranged_in": those(&|node| matches!(op(node), Op::ChannelPad(_))),
+        "grouped_in": those(&|node| matches!(op(node), Op::Conv2d(conv) if conv.groups > 1) && !is_depthwise(node)),
+        "read_by": readers.iter().map(name).collect::<Vec<_>>(),
+        "members": nodes.iter().map(name).collect::<Vec<_>>(),
         "frozen": group.frozen,
     })
 }
 
+/// Names that are spelt out on a line; `--json` has them all.
+const NAMED: usize = 6;
+
+/// The first few of `names`, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    match names.len().checked_sub(NAMED) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..NAMED].join(", ")),
+    }
+}
+
 fn group_table(groups: &[Value]) -> String {
-    let mut text = "coupled channels (clustered together; the pacesetter's filters decide)\n".to_owned();
+    /// What ties channels together, and how that is said.
+    const TIES: [(&str, &str); 6] = [
+        ("added_in", "added"),
+        ("multiplied_in", "multiplied, as by a gate"),
+        ("depthwise_in", "filtered each by itself (depthwise)"),
+        ("grouped_in", "in groups that must shrink alike"),
+        ("rearranged_in", "padded or rearranged"),
+        ("flattened_in", "flattened, a number for each pixel"),
+    ];
+    let mut text = "coupled channels: those of a group are the same ones in all its layers, and go together. The first layer's \
+        filters decide which become one; the others' follow. --json names every layer\n"
+        .to_owned();
     for group in groups {
         let strings = |name: &str| -> Vec<&str> {
             group[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
         };
+        let width = group["width"].as_u64().unwrap_or(0);
         let head = match (&group["pacesetter"], group["frozen"].as_str()) {
-            (_, Some(why)) => format!("stays: {why}"),
-            (Value::String(pacesetter), None) => format!("pacesetter {pacesetter}"),
-            _ => "stays: no filters make it".to_owned(),
+            (Value::String(pacesetter), Some(why)) => format!("{pacesetter}: stay, {why}"),
+            (_, Some(why)) => format!("{}: stay, {why}", listed(&strings("members"))),
+            (Value::String(pacesetter), None) => format!("{pacesetter} decides"),
+            _ => format!("{}: stay, no filters make them", listed(&strings("members"))),
         };
-        text += &format!("{:>6} channels  {head}\n", group["width"].as_u64().unwrap_or(0));
-        if !strings("followers").is_empty() {
-            text += &format!("                 followers  {}\n", strings("followers").join(", "));
+        text += &format!("\n{width:>6} channels  {head}\n");
+        let mut line = |what: &str, names: &[&str]| {
+            if !names.is_empty() {
+                text += &format!("{:17}{what} {}\n", "", listed(names));
+            }
+        };
+        line("followed by", &strings("followers"));
+        for (key, what) in TIES {
+            line(&format!("{what}, in"), &strings(key));
         }
-        text += &format!("                 layers     {}\n", strings("members").join(", "));
+        line("beside others (concatenated) in", &strings("concatenated_in"));
+        line("read by", &strings("read_by"));
     }
     text
 }

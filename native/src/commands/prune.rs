@@ -21,12 +21,12 @@ use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
-    spare_input, test_batch,
+    spare_input, test_batch_beside,
 };
 use super::{baseline, steps};
 use crate::args::{Keep, Method, PruneArgs, Strength};
 use crate::metrics::{self, Log, Phase};
-use crate::progress::{bytes, grouped, percent, scaled, table, to_json};
+use crate::progress::{Console, bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
 use crate::{command_line, files, filters};
 
@@ -78,9 +78,11 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let seed = args.run.seed;
     let name = args.file.display().to_string();
     let base_bytes = files::read(&args.file)?;
-    let base = Checkpoint::from_bytes(&name, &base_bytes)?;
-    let splits = scene.open_data(&args.data, seed, Some((&name, &base)))?;
-    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let mut base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    // Its momentum is of no use here, and is as large as the network.
+    base.training = None;
+    let splits = scene.open_data(&args.data, args.recipe.augment, seed, Some((&name, &base)))?;
+    let augment = args.recipe.augment.augment(splits.train.as_ref())?;
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let schedule = args.recipe.schedule(args.lr, train.batches_per_epoch())?;
 
@@ -90,7 +92,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             .found("csgd")
             .next("Give --epochs what you have"));
     }
-    let Widths { coupling, plan, clusters } = widths(args, &name, &base.model, args.clustering)?;
+    let Widths { coupling, plan, clusters } = widths(console, args, &name, &base.model, args.clustering)?;
     let sgd = args.recipe.sgd();
     let (strength, outlook) = strength(scene, args.strength, &schedule, &sgd)?;
     let config = TrainConfig {
@@ -164,17 +166,23 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }
         remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
     }
+    drop(base_bytes);
 
-    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    let test = Loader::evaluation(
+        Arc::clone(&splits.test),
+        test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
+    )?;
     scene.tune(&device, &base.model.graph, config.batch, Mode::Train)?;
     let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
     let groups = groups(&base.model, &coupling, &clusters);
     console.note(&format!(
-        "{}: test accuracy {} before; {} of {} groups of layers become narrower; strength {strength:.3e}",
+        "{}: test accuracy {} before; {} of {} groups of layers become narrower{}; strength {}",
         base.model.graph.name,
         percent(before.accuracy()),
         groups.iter().filter(|group| group["width_after"] != group["width_before"]).count(),
         groups.len(),
+        frozen(&args.freeze),
+        four_digits(strength)
     ));
 
     let total = config.schedule.total_steps;
@@ -320,7 +328,13 @@ pub(super) struct Widths {
 }
 
 /// The widths that `args` ask of `model`, which is called `name`, and clusters for them.
-pub(super) fn widths(args: &PruneArgs, name: &str, model: &Model, clustering: Clustering) -> Result<Widths> {
+pub(super) fn widths(
+    console: &Console,
+    args: &PruneArgs,
+    name: &str,
+    model: &Model,
+    clustering: Clustering,
+) -> Result<Widths> {
     let coupling = Coupling::derive(&model.graph, &args.freeze)?;
     let mut plan = ClusterPlan {
         widths: WidthRule::All(default_keep()?),
@@ -333,7 +347,13 @@ pub(super) fn widths(args: &PruneArgs, name: &str, model: &Model, clustering: Cl
     };
     plan.widths = match (&args.computed, args.keep.target_macs) {
         (Some(computed), _) => target::rule(&coupling, computed),
-        (None, Some(part)) => WidthRule::All(target::ratio_for_macs(model, &coupling, &plan, part)?),
+        (None, Some(part)) => {
+            let kept = target::ratio_for_macs(model, &coupling, &plan, part)?;
+            console.note(&format!(
+                "--target-macs {part}: every layer that may shrink keeps {kept} of its filters"
+            ));
+            WidthRule::All(kept)
+        }
         (None, None) => width_rule(&args.keep)?,
     };
     let clusters = Clusters::find(model, &coupling, &plan)?;
@@ -360,6 +380,20 @@ fn width_rule(keep: &Keep) -> Result<WidthRule> {
             WidthRule::parse_file(&name, &text)
         }
         (None, None, None) => default_keep().map(WidthRule::All),
+    }
+}
+
+/// What is said of layers that are left as they are on request.
+fn frozen(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(", without {} (--freeze)", names.join(", ")) }
+}
+
+/// `number` with four digits, without an exponent where that is short.
+fn four_digits(number: f64) -> String {
+    match number.abs() {
+        0.001..1.0 => format!("{number:.5}"),
+        1.0..1000.0 => format!("{number:.3}"),
+        _ => format!("{number:.3e}"),
     }
 }
 
@@ -393,11 +427,13 @@ fn strength(scene: &Scene, wanted: Strength, schedule: &Schedule, sgd: &SgdConfi
     let shrink = (-forecast.log_shrink).max(0.0);
     let advice = match verdict {
         Verdict::Enough => None,
-        Verdict::Insufficient { needed } => Some(format!("--strength {needed:.3e} would do")),
+        Verdict::Insufficient { needed } => Some(format!("--strength {} would do", four_digits(needed))),
         Verdict::TooShort { steps } => {
             Some(format!("no strength does in {} steps, about {steps} are needed", schedule.total_steps))
         }
-        Verdict::Unstable { limit } => Some(format!("differences grow; stay below --strength {limit:.3e}")),
+        Verdict::Unstable { limit } => {
+            Some(format!("differences grow; stay below --strength {}", four_digits(limit)))
+        }
     };
     if let Some(advice) = advice {
         scene.console.warn(&format!(

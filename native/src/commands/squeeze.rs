@@ -33,7 +33,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, out: &Path, resume: &str) -
     if width <= 1.0 {
         return Err(error().expected("--width over 1, of which 1 is left").found(width));
     }
-    let splits = scene.open_data(&args.data, args.run.seed, None)?;
+    let splits = scene.open_data(&args.data, args.recipe.augment, args.run.seed, None)?;
     let [c, h, w] = splits.train.shape();
     let classes = args.classes.unwrap_or(splits.train.classes().len());
     let graph =

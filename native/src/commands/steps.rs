@@ -48,7 +48,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             keep: Keep { keep: vec![ratio], keep_internal: None, widths: None, target_macs: None },
             ..args.clone()
         };
-        let Widths { coupling, clusters, .. } = widths(&of_base, &name, &base.model, Clustering::Even)?;
+        let Widths { coupling, clusters, .. } =
+            widths(&scene.console, &of_base, &name, &base.model, Clustering::Even)?;
         let folder = out.join(format!("keep-{}-{}", ratio.numerator(), ratio.denominator()));
         let step = PruneArgs {
             file: file.clone(),
@@ -83,8 +84,9 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         reports.push(report);
         if !taken {
             scene.console.note(&format!(
-                "accuracy {} after {ratio} is more than --max-accuracy-drop below {}: the step before is the result",
+                "accuracy {} after {ratio} is more than {} points below {} (--max-accuracy-drop): the step before is the result",
                 percent(reached),
+                args.max_accuracy_drop.unwrap_or(0.0),
                 percent(before)
             ));
             break;

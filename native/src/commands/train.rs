@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
-    refuse_overwriting, remove_stale, spare_input, test_batch,
+    refuse_overwriting, remove_stale, spare_input, test_batch_beside,
 };
 use super::{prune, squeeze};
 use crate::args::TrainArgs;
@@ -62,9 +62,9 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         Named::Zoo(_) => None,
     };
     let stored_file = stored.is_some();
-    let splits = scene.open_data(&args.data, seed, stored)?;
+    let splits = scene.open_data(&args.data, args.recipe.augment, seed, stored)?;
     let model = model(args, named, splits.train.shape(), splits.train.classes().len())?;
-    let augment = args.recipe.augment.augment(splits.train.name(), splits.train.shape());
+    let augment = args.recipe.augment.augment(splits.train.as_ref())?;
     let train = Arc::new(Loader::training(Arc::clone(&splits.train), args.recipe.batch, seed, augment)?);
     let config = TrainConfig {
         batch: args.recipe.batch,
@@ -130,7 +130,10 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         grouped(splits.train.len() as u64),
         grouped(splits.test.len() as u64)
     ));
-    let test = Loader::evaluation(Arc::clone(&splits.test), test_batch(device.info(), splits.test.len()))?;
+    let test = Loader::evaluation(
+        Arc::clone(&splits.test),
+        test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
+    )?;
     let total = config.schedule.total_steps;
     scene.tune(&device, &model.graph, config.batch, Mode::Train)?;
     let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));

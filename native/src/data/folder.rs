@@ -1,16 +1,19 @@
 //! `folder:DIR`: images in a folder a class, `train/CLASS/*.png|jpg|jpeg` and `val/CLASS/...` or `test/CLASS/...`.
 
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centripetal::data::{Dataset, InMemory, Normalization};
+use centripetal::rng::Rng;
 use centripetal::{Error, ErrorKind, Result};
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::DynamicImage;
 use rayon::prelude::*;
 
+use super::picture::{self, Header, Part};
 use super::{Splits, holds};
+use crate::args::Variation;
 
 /// Images are decoded once, when the folder is opened, if those of both splits need at most this many bytes
 /// (1 GiB); otherwise each time they are asked for.
@@ -21,16 +24,18 @@ const MEASURED: usize = 1000;
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Opens `dir`. Images become `side` x `side`, or the size of the first training image, whatever their own
-/// proportions; one channel if all of them are grey, else three.
+/// Opens `dir`. Images become `side` x `side`, or the size of the first training image; one channel if all of them are grey,
+/// else three. Up to 127 pixels they are resized whole, whatever their own proportions; from
+/// [`Variation::CROPPED_FROM`] pixels on, their middle is. Training images that `variation` cuts at random stay in their
+/// files.
 ///
 /// Every file's header is read here, so that a file that is no image is found before training. A file that
-/// breaks off after a sound header is found here too if the images fit in `budget` bytes.
+/// breaks off after a sound header is found here too if the images are kept in memory, which may take `budget` bytes.
 ///
 /// # Errors
 /// No `train` or no `val` or `test` folder, no classes, a class without images, a test class that is no training
 /// class, and an unreadable image, by its path.
-pub(super) fn open(dir: &Path, side: Option<usize>, budget: u64) -> Result<Splits> {
+pub(super) fn open(dir: &Path, side: Option<usize>, variation: Variation, budget: u64) -> Result<Splits> {
     let missing = |expected: &str| {
         Error::new(ErrorKind::Io, format!("opening the image folder {}", dir.display()))
             .expected(expected)
@@ -59,33 +64,47 @@ pub(super) fn open(dir: &Path, side: Option<usize>, budget: u64) -> Result<Split
     let (width, height) = side.map_or(headers[0].size, |side| (side as u32, side as u32));
     let channels = if headers.iter().all(|header| header.grey) { 1 } else { 3 };
     let resized = headers.iter().filter(|header| header.size != (width, height)).count();
+    let shape = [channels, height as usize, width as usize];
     if resized > 0 {
+        let whole = if is_middle(shape) { "cut to their middle and resized" } else { "resized" };
         notes.push(format!(
-            "{resized} of {} images are resized to {width} x {height}; folder@SIDE:DIR sets another size",
+            "{resized} of {} images are {whole} to {width} x {height}; folder@SIDE:DIR sets another size",
             headers.len()
         ));
     }
-
-    let shape = [channels, height as usize, width as usize];
     let name = dir.display().to_string();
     let mut on_demand =
         OnDemand { name, shape, classes, listing: train, normalization: unmeasured(channels) };
     on_demand.normalization = Normalization::measure(&on_demand, MEASURED)?;
     let test = OnDemand { listing: test, ..on_demand.clone() };
-    let needed = shape.iter().fold(headers.len() as u64, |bytes, &side| bytes.saturating_mul(side as u64));
-    if needed <= budget {
-        return Ok(Splits {
-            train: Arc::new(on_demand.decode_all()?),
-            test: Arc::new(test.decode_all()?),
-            notes,
-        });
+    let bytes =
+        |images: usize| shape.iter().fold(images as u64, |bytes, &side| bytes.saturating_mul(side as u64));
+    let cuts = variation.crops(shape);
+    // Cut at random, training images take no memory: they are decoded for every batch.
+    let needed = bytes(if cuts { test.len() } else { headers.len() });
+    let fits = needed <= budget;
+    if cuts {
+        notes.push(
+            "Training images are decoded as they are needed: a random part of each, resized".to_owned(),
+        );
     }
-    notes.push(format!(
-        "The images need {} MiB, more than the {} MiB that are kept in memory: they are decoded again each epoch",
-        needed >> 20,
-        budget >> 20
-    ));
-    Ok(Splits { train: Arc::new(on_demand), test: Arc::new(test), notes })
+    if !fits {
+        notes.push(format!(
+            "The {}images need {} MiB, more than the {} MiB that are kept in memory: they are decoded again each epoch",
+            if cuts { "test " } else { "" },
+            needed >> 20,
+            budget >> 20
+        ));
+    }
+    let held = |split: OnDemand, held: bool| -> Result<Arc<dyn Dataset>> {
+        Ok(if held { Arc::new(split.decode_all()?) } else { Arc::new(split) })
+    };
+    Ok(Splits { train: held(on_demand, fits && !cuts)?, test: held(test, fits)?, notes })
+}
+
+/// Whether images of `shape` are the middle of larger ones.
+fn is_middle([_, height, width]: [usize; 3]) -> bool {
+    height.min(width) >= Variation::CROPPED_FROM
 }
 
 /// Stands in until the images have been measured.
@@ -148,7 +167,8 @@ impl Listing {
             let (mut images, others): (Vec<PathBuf>, Vec<PathBuf>) =
                 entries(&class_dir)?.into_iter().filter(|path| !hidden(path)).partition(|path| {
                     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-                    EXTENSIONS.contains(&extension.as_str())
+                    // A pipe of such a name would be waited for without end.
+                    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
                 });
             if images.is_empty() {
                 return Err(Error::new(
@@ -173,21 +193,12 @@ impl Listing {
     }
 }
 
-struct Header {
-    /// Width, height.
-    size: (u32, u32),
-    grey: bool,
-}
-
 /// The headers of all `files`, or an error that names the first file that has none.
 fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> {
     let files: Vec<&PathBuf> = files.collect();
     let headers: Vec<Result<Header>> = files
         .par_iter()
-        .map(|path| {
-            let decoder = reader(path)?.into_decoder().map_err(|error| unreadable(path, &error))?;
-            Ok(Header { size: decoder.dimensions(), grey: !decoder.color_type().has_color() })
-        })
+        .map(|path| picture::header(content(path)?).map_err(|error| unreadable(path, &error)))
         .collect();
     let failures = headers.iter().filter(|header| header.is_err()).count();
     headers.into_iter().collect::<Result<_>>().map_err(|error| match failures {
@@ -196,10 +207,8 @@ fn inspect<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Header>> 
     })
 }
 
-/// Opens `path` as what its content says it is, for files are often named png and are jpeg.
-fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<fs::File>>> {
-    let open = || ImageReader::open(path)?.with_guessed_format();
-    open().map_err(|error| unreadable(path, &error))
+fn content(path: &Path) -> Result<BufReader<fs::File>> {
+    fs::File::open(path).map(BufReader::new).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
@@ -217,6 +226,12 @@ struct OnDemand {
 }
 
 impl OnDemand {
+    fn decode(&self, index: usize) -> Result<DynamicImage> {
+        let path = &self.listing.files[index];
+        let decoded = picture::pixels(content(path)?).map_err(|error| unreadable(path, &error));
+        decoded.map_err(|error| error.next("Repair or remove it"))
+    }
+
     fn decode_all(self) -> Result<InMemory> {
         let size: usize = self.shape.iter().product();
         let mut images = vec![0; self.len() * size];
@@ -251,35 +266,31 @@ impl Dataset for OnDemand {
     }
 
     fn image(&self, index: usize, out: &mut [u8]) -> Result<()> {
-        let path = &self.listing.files[index];
-        let image = reader(path)?.decode().map_err(|error| unreadable(path, &error))?;
-        write_planes(image, self.shape, out);
+        let image = self.decode(index)?;
+        let [_, height, width] = self.shape;
+        let is_whole =
+            !is_middle(self.shape) || (image.height(), image.width()) == (height as u32, width as u32);
+        let part = if is_whole { Part::whole(&image) } else { Part::middle(&image, self.shape) };
+        picture::write_planes(image, part, self.shape, out);
         Ok(())
+    }
+
+    fn varied(&self, index: usize, smallest_crop: u8, rng: &mut Rng, out: &mut [u8]) -> Result<()> {
+        if smallest_crop == 0 {
+            return self.image(index, out);
+        }
+        let image = self.decode(index)?;
+        let part = Part::random(&image, self.shape, smallest_crop, rng);
+        picture::write_planes(image, part, self.shape, out);
+        Ok(())
+    }
+
+    fn decodes(&self) -> bool {
+        true
     }
 
     fn normalization(&self) -> &Normalization {
         &self.normalization
-    }
-}
-
-/// Writes `image` as channel planes of `shape` `[C, H, W]`, resized by a triangle filter (bilinear, and wider
-/// where it shrinks, so that nothing aliases) if it has another size.
-fn write_planes(image: DynamicImage, shape: [usize; 3], out: &mut [u8]) {
-    let [channels, height, width] = shape;
-    let (height, width) = (height as u32, width as u32);
-    let image = match (image.width(), image.height()) == (width, height) {
-        true => image,
-        false => image.resize_exact(width, height, FilterType::Triangle),
-    };
-    if channels == 1 {
-        out.copy_from_slice(&image.into_luma8());
-        return;
-    }
-    let pixels = image.into_rgb8();
-    for (channel, plane) in out.chunks_exact_mut(out.len() / channels).enumerate() {
-        for (value, pixel) in plane.iter_mut().zip(pixels.pixels()) {
-            *value = pixel[channel];
-        }
     }
 }
 
@@ -312,7 +323,7 @@ mod tests {
     }
 
     fn error(dir: &TempDir) -> String {
-        open(dir.path(), None, BUDGET).err().expect("an error").to_string()
+        open(dir.path(), None, Variation::Auto, BUDGET).err().expect("an error").to_string()
     }
 
     fn pixels(data: &dyn Dataset, index: usize) -> Vec<u8> {
@@ -324,7 +335,7 @@ mod tests {
     #[test]
     fn classes_are_sorted_and_the_first_image_fixes_the_size() {
         let dir = sample();
-        let splits = open(dir.path(), None, BUDGET).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.classes(), ["cat", "dog"]);
         assert_eq!((splits.train.shape(), splits.train.len(), splits.test.len()), ([3, 3, 4], 3, 1));
         assert_eq!((0..3).map(|i| splits.train.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
@@ -342,14 +353,99 @@ mod tests {
     #[test]
     fn memory_and_on_demand_give_the_same_images() {
         let dir = sample();
-        let (memory, demand) =
-            (open(dir.path(), None, BUDGET).unwrap(), open(dir.path(), None, 143).unwrap());
+        let (memory, demand) = (
+            open(dir.path(), None, Variation::Auto, BUDGET).unwrap(),
+            open(dir.path(), None, Variation::Auto, 143).unwrap(),
+        );
         assert!(demand.notes.last().unwrap().contains("decoded again each epoch"));
         assert_eq!(memory.notes.len() + 1, demand.notes.len());
         for i in 0..3 {
             assert_eq!(pixels(&*memory.train, i), pixels(&*demand.train, i));
         }
-        assert_eq!(open(dir.path(), None, 144).unwrap().notes, memory.notes);
+        assert_eq!(open(dir.path(), None, Variation::Auto, 144).unwrap().notes, memory.notes);
+    }
+
+    /// A picture whose red grows to the right and whose green grows downwards.
+    fn ramp(path: PathBuf, width: u32, height: u32) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let level = |at: u32, side: u32| (at * 255 / (side - 1)) as u8;
+        RgbImage::from_fn(width, height, |x, y| Rgb([level(x, width), level(y, height), 7]))
+            .save(path)
+            .unwrap();
+    }
+
+    #[test]
+    fn large_images_are_tested_on_their_middle_and_trained_on_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        ramp(dir.path().join("train/a/1.png"), 320, 160);
+        ramp(dir.path().join("train/a/2.png"), 128, 128);
+        ramp(dir.path().join("val/a/1.png"), 320, 160);
+        let splits = open(dir.path(), Some(128), Variation::Auto, BUDGET).unwrap();
+        assert!(splits.train.decodes() && !splits.test.decodes());
+        assert!(splits.notes.iter().any(|note| note.contains("cut to their middle")), "{:?}", splits.notes);
+        // 140 x 140 in the middle of 320 x 160: red from 90 to 229 of 319, green from 10 to 149 of 159.
+        let middle = pixels(&*splits.test, 0);
+        let corner = |plane: usize, at: usize| i32::from(middle[plane * 128 * 128 + at]);
+        let expected = [(0, 0, 72), (0, 127, 183), (1, 0, 16), (1, 127 * 128, 239), (2, 5, 7)];
+        for (plane, at, level) in expected {
+            assert!((corner(plane, at) - level).abs() <= 2, "{plane} {at}: {}", corner(plane, at));
+        }
+        assert_eq!(middle, pixels(&*splits.train, 0));
+        // One that has the size already is taken whole.
+        assert_eq!(pixels(&*splits.train, 1)[..2], [0, 2]);
+
+        let varied = |seed: u64, index: usize| {
+            let mut out = vec![0; 3 * 128 * 128];
+            splits.train.varied(index, 8, &mut Rng::new(seed), &mut out).unwrap();
+            out
+        };
+        assert_eq!(varied(1, 0), varied(1, 0));
+        assert_ne!(varied(1, 0), varied(2, 0));
+        let whole = open(dir.path(), Some(128), Variation::Flip, BUDGET).unwrap();
+        assert!(!whole.train.decodes());
+        assert_eq!(pixels(&*whole.train, 0), middle);
+    }
+
+    #[test]
+    fn random_parts_lie_within_the_image_and_have_their_sizes() {
+        let image = DynamicImage::new_rgb8(500, 375);
+        let (mut areas, mut edges) = (Vec::new(), [false; 2]);
+        for seed in 0..2000 {
+            let part = Part::random(&image, [3, 224, 224], 8, &mut Rng::new(seed));
+            assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
+            let ratio = f64::from(part.width) / f64::from(part.height);
+            assert!((0.74..1.36).contains(&ratio), "{part:?}");
+            areas.push(f64::from(part.width * part.height) / (500.0 * 375.0));
+            edges = [edges[0] | (part.left == 0), edges[1] | (part.top + part.height == 375)];
+        }
+        let (least, most) =
+            areas.iter().fold((1f64, 0f64), |(least, most), &area| (least.min(area), most.max(area)));
+        assert!(
+            (0.075..0.1).contains(&least) && most > 0.9 && edges == [true; 2],
+            "{least} {most} {edges:?}"
+        );
+        // A strip has no such part: its middle is taken.
+        let strip = DynamicImage::new_rgb8(1000, 10);
+        let part = Part::random(&strip, [3, 224, 224], 100, &mut Rng::new(1));
+        assert_eq!(part, Part { left: 495, top: 0, width: 10, height: 10 });
+        let dot = Part::random(&DynamicImage::new_rgb8(1, 1), [3, 224, 224], 8, &mut Rng::new(1));
+        assert_eq!(dot, Part { left: 0, top: 0, width: 1, height: 1 });
+    }
+
+    #[test]
+    fn an_image_that_breaks_off_is_named_when_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        ramp(dir.path().join("train/a/1.png"), 160, 160);
+        ramp(dir.path().join("train/a/2.png"), 160, 160);
+        ramp(dir.path().join("val/a/1.png"), 160, 160);
+        let bad = dir.path().join("train/a/2.png");
+        let splits = open(dir.path(), Some(128), Variation::ResizedCrop, BUDGET).unwrap();
+        let whole = fs::read(&bad).unwrap();
+        fs::write(&bad, &whole[..whole.len() / 2]).unwrap();
+        let failure = splits.train.varied(1, 8, &mut Rng::new(1), &mut vec![0; 3 * 128 * 128]).unwrap_err();
+        let text = failure.to_string();
+        assert!(text.starts_with(&format!("reading the image {}: ", bad.display())), "{text}");
+        assert!(text.ends_with("Repair or remove it"), "{text}");
     }
 
     #[test]
@@ -357,12 +453,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         grey(dir.path().join("train/a/1.png"), 9, 5, 200);
         grey(dir.path().join("test/a/1.jpg"), 3, 3, 100);
-        let splits = open(dir.path(), Some(6), BUDGET).unwrap();
+        let splits = open(dir.path(), Some(6), Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.shape(), [1, 6, 6]);
         assert_eq!(pixels(&*splits.train, 0), [200; 36]);
         assert!(pixels(&*splits.test, 0).iter().all(|value| value.abs_diff(100) <= 2));
         let spec = format!("folder@6:{}", dir.path().display());
-        assert_eq!(crate::data::open(&spec, 0).unwrap().train.shape(), [1, 6, 6]);
+        assert_eq!(crate::data::open(&spec, Variation::Auto, 0).unwrap().train.shape(), [1, 6, 6]);
     }
 
     #[test]
@@ -406,12 +502,44 @@ mod tests {
         assert!(error(&dir).contains("expected png, jpg or jpeg files, found only readme.txt"));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        use std::os::unix::fs::symlink;
+        let dir = sample();
+        let at = |name: &str| dir.path().join("train/cat").join(name);
+        let pipe = std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap();
+        assert!(pipe.success());
+        symlink("/dev/zero", at("endless.png")).unwrap();
+        symlink("loop.png", at("loop.png")).unwrap();
+        fs::create_dir(at("folder.png")).unwrap();
+        symlink("..", dir.path().join("train/dog/up")).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
+        assert_eq!(splits.train.len(), 3);
+        assert!(splits.notes.iter().any(|note| note.starts_with("5 files in ")), "{:?}", splits.notes);
+    }
+
+    #[test]
+    fn a_picture_over_the_ceiling_is_told_by_its_header() {
+        let dir = sample();
+        // A sound header of 40,000 x 40,000 pixels, and nothing more.
+        let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x9c\x40\0\0\x9c\x40\x08\x02\0\0\0".to_vec();
+        let crc = header[12..].iter().fold(!0u32, |crc, byte| {
+            (0..8)
+                .fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
+        });
+        header.extend((!crc).to_be_bytes());
+        header.extend(b"\0\0\0\x01IDAT\0\0\0\0\0");
+        fs::write(dir.path().join("train/cat/huge.png"), header).unwrap();
+        assert!(error(&dir).contains("40000 x 40000 pixels, over the ceiling"), "{}", error(&dir));
+    }
+
     #[test]
     fn other_files_are_ignored_and_counted() {
         let dir = sample();
         fs::write(dir.path().join("train/cat/notes.txt"), "").unwrap();
         fs::write(dir.path().join("train/cat/.hidden.png"), "").unwrap();
-        let splits = open(dir.path(), None, BUDGET).unwrap();
+        let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert!(splits.notes[0].starts_with("1 files in "), "{:?}", splits.notes);
     }
 }

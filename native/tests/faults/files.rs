@@ -1,80 +1,75 @@
-//! Files cut short and with bits flipped, given to every reader: no panic, no hang, no memory beyond a ceiling.
+//! Damaged files, given to every reader: no panic, no hang, no memory beyond a ceiling. The readers are those of the fuzz
+//! targets, the whole files their seeds, and whatever broke a reader once is tried again first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use centripetal::data::idx::{self, Family};
-use centripetal::data::{Source, cifar};
-use centripetal::formats::{Checkpoint, Provenance, Stage, state_dict};
-use centripetal::model::Model;
-use centripetal::models::{self, ModelConfig};
-use centripetal::prune::width::WidthRule;
 use centripetal::rng::Rng;
-use centripetal::{Result, Shape};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use std::io::Write;
+use serde_json::json;
+use tempfile::TempDir;
 
+use super::damage::{Format, damage};
+use super::kills::command;
 use super::table::Row;
 use crate::MEMORY;
+use crate::entries::{ENTRIES, Entry};
 
 /// No file may take longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Memory that reading a damaged file may take beyond what is in use: these files have some kilobytes.
-const CEILING: usize = 64 << 20;
-
-type Reader = fn(&[u8]) -> Result<()>;
-
-/// A whole file of each kind, with its reader.
-fn kinds() -> Vec<(&'static str, Vec<u8>, Reader)> {
-    let graph = models::build("lenet", &ModelConfig::new(Shape::new(1, 12, 12), 4)).expect("builds");
-    let model = Model::random(graph, 1);
-    let weights = state_dict::write(&model.tensors, None);
-    let provenance = Provenance {
-        stage: Stage::Base,
-        seed: 1,
-        classes: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
-        normalization: None,
-        data: "test".to_owned(),
-    };
-    let checkpoint = Checkpoint { model, provenance, clusters: None, training: None };
-    let checkpoint = checkpoint.to_bytes().expect("writes");
-    let images: Vec<u8> = [&[0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 5, 0, 0, 0, 5][..], &[7; 225]].concat();
-    let labels: Vec<u8> = [&[0, 0, 8, 1, 0, 0, 0, 9][..], &[3; 9]].concat();
-    let mut gz = GzEncoder::new(Vec::new(), Compression::default());
-    gz.write_all(&images).expect("compresses");
-    let gz = gz.finish().expect("compresses");
-    let batch: Vec<u8> = [&[4][..], &[9; 3072]].concat().repeat(3);
-    let widths = b"conv1 5/8\nlayer1.*.conv1 10 # of 16\n".to_vec();
-    vec![
-        ("checkpoint", checkpoint, |bytes| Checkpoint::from_bytes("file", bytes).map(drop)),
-        ("PyTorch state_dict", weights, |bytes| state_dict::read("file", bytes).map(drop)),
-        ("IDX images", images, |bytes| idx::images(Source { name: "file", bytes }).map(drop)),
-        ("IDX images, gzip", gz, |bytes| idx::images(Source { name: "file", bytes }).map(drop)),
-        ("IDX labels", labels, |bytes| idx::labels(Source { name: "file", bytes }).map(drop)),
-        ("CIFAR-10 batch", batch, |bytes| cifar::cifar10(&[Source { name: "file", bytes }]).map(drop)),
-        ("widths", widths, |bytes| WidthRule::parse_file("file", &String::from_utf8_lossy(bytes)).map(drop)),
-        ("IDX data set", vec![1; 64], |bytes| {
-            let source = Source { name: "file", bytes };
-            idx::dataset(Family::Mnist, source, source).map(drop)
-        }),
-    ]
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz")
 }
 
-/// Damages each kind of file in `tries` ways, all kinds together.
-pub(crate) fn broken(tries: usize) -> Vec<Row> {
-    let kinds = kinds();
-    let each = tries.div_ceil(kinds.len());
+/// The files in `folder`, by name; none if there is no folder.
+fn all(folder: &Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).expect("reads")).collect()
+}
+
+fn format(entry: &Entry) -> Format {
+    match entry.name {
+        "checkpoint" | "state_dict" => Format::Safetensors,
+        "onnx" => Format::Protobuf,
+        "widths" | "tuning" => Format::Text,
+        _ => Format::Bytes,
+    }
+}
+
+/// Damages files for each reader in `tries` ways, all readers together.
+pub(crate) fn broken(tries: usize, seed: u64) -> Vec<Row> {
     // A panic is counted here; its message would only clutter.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let mut rng = Rng::new(7);
-    let rows = kinds.into_iter().map(|(kind, whole, read)| {
-        let mut row = Row::new(format!("{kind}: cut short or with bits flipped"));
-        for _ in 0..each {
-            let (damaged, how) = damage(&whole, &mut rng);
-            row.count(survives(&damaged, read).map_err(|loss| format!("{how}: {loss}")));
+    let each = tries.div_ceil(ENTRIES.len());
+    let rows = ENTRIES.iter().map(|entry| {
+        let mut row = Row::new(format!("files damaged: {}", entry.name));
+        let mut seeds = all(&fuzz().join("corpus").join(entry.name));
+        if entry.name == "onnx" {
+            let folder = fuzz().join("../onnx");
+            let theirs = ["squeeze_excite.onnx", "option_a.onnx", "squeeze_excite_dynamo.onnx"];
+            seeds.extend(theirs.map(|name| std::fs::read(folder.join(name)).expect("reads")));
+        }
+        for seed in &seeds {
+            let outcome = survives(entry, seed);
+            let whole = outcome.and_then(|read| read.map_err(|error| format!("a whole file: {error}")));
+            row.count(whole);
+        }
+        for bytes in all(&fuzz().join("regressions").join(entry.name)) {
+            row.count(survives(entry, &bytes).map(drop).map_err(|loss| format!("a regression: {loss}")));
+        }
+        let mut rng = Rng::new(seed);
+        for index in 0..each {
+            let (bytes, how) = damage(format(entry), &seeds, &mut rng);
+            let outcome = survives(entry, &bytes).map(drop);
+            row.count(outcome.map_err(|loss| {
+                let path = std::env::temp_dir().join(format!("centripetal-{}-{index}", entry.name));
+                let kept = std::fs::write(&path, &bytes).map(|()| path.display().to_string());
+                format!("{how}: {loss} ({})", kept.unwrap_or_default())
+            }));
         }
         row
     });
@@ -83,51 +78,76 @@ pub(crate) fn broken(tries: usize) -> Vec<Row> {
     rows
 }
 
-fn damage(whole: &[u8], rng: &mut Rng) -> (Vec<u8>, String) {
-    let mut bytes = whole.to_vec();
-    // Headers are where damage does most.
-    let place = |rng: &mut Rng| {
-        if rng.below(2) == 0 { rng.below(whole.len().min(64)) } else { rng.below(whole.len()) }
-    };
-    match rng.below(3) {
-        0 => {
-            let end = rng.below(whole.len());
-            bytes.truncate(end);
-            (bytes, format!("cut to {end} bytes"))
-        }
-        1 => {
-            let flips: Vec<(usize, usize)> = (0..=rng.below(8)).map(|_| (place(rng), rng.below(8))).collect();
-            for (at, bit) in &flips {
-                bytes[*at] ^= 1 << bit;
-            }
-            (bytes, format!("bits flipped: {flips:?}"))
-        }
-        _ => {
-            let (at, value) = (place(rng), [0, 255, 127, 128][rng.below(4)]);
-            let end = (at + 1 + rng.below(8)).min(bytes.len());
-            bytes[at..end].fill(value);
-            (bytes, format!("{at}..{end} filled with {value}"))
-        }
+/// A message or a file that is still readable (which of them); never a panic, a hang or a flood.
+fn survives(entry: &Entry, bytes: &[u8]) -> Result<Result<(), String>, String> {
+    let first = try_once(entry, bytes);
+    // On a machine that is busy a file may wait; one that hangs hangs again.
+    if first.as_ref().is_err_and(|loss| loss.starts_with("took longer")) {
+        try_once(entry, bytes)
+    } else {
+        first
     }
 }
 
-/// A message or a file that is still readable; never a panic, a hang or a flood.
-fn survives(bytes: &[u8], read: Reader) -> std::result::Result<(), String> {
+fn try_once(entry: &Entry, bytes: &[u8]) -> Result<Result<(), String>, String> {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
     let started = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| read(bytes)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| (entry.read)(bytes)));
     let (took, took_memory) = (started.elapsed(), MEMORY.peak_usage().saturating_sub(before));
-    match outcome {
-        Err(_) => return Err("a panic".to_owned()),
-        Ok(Err(error)) if error.to_string().is_empty() => return Err("an empty message".to_owned()),
-        Ok(_) => {}
+    let outcome = match outcome {
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or(panic.downcast_ref::<&str>().copied());
+            return Err(format!("a panic: {}", what.unwrap_or("no message")));
+        }
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+    };
+    if outcome.as_ref().is_err_and(String::is_empty) {
+        return Err("an empty message".to_owned());
     }
     if took > PATIENCE {
-        return Err(format!("took {took:?}"));
+        return Err(format!("took longer than {PATIENCE:?}: {took:?}"));
     }
-    if took_memory > CEILING {
-        return Err(format!("took {took_memory} bytes"));
+    if took_memory > entry.ceiling {
+        return Err(format!("took {took_memory} bytes, over the ceiling of {}", entry.ceiling));
     }
-    Ok(())
+    Ok(outcome)
+}
+
+/// Damaged reports and logs, given to the command: a page or a message.
+pub(crate) fn reports(tries: usize) -> Vec<Row> {
+    let mut row = Row::new("files damaged: report.json and metrics.jsonl of a run");
+    let dir = TempDir::new().expect("a folder");
+    let train = ["train", "lenet", "--data", "synthetic", "--train-limit", "100", "--test-limit", "50"];
+    let words = [&train[..], &["--batch", "20", "--epochs", "1", "--out", "run"]].concat();
+    let output = command(dir.path(), &words).output().expect("starts");
+    assert!(output.status.success(), "an undisturbed run ends well");
+    let at = |name: &str| dir.path().join("run").join(name);
+    let names = ["report.json", "metrics.jsonl"];
+    let whole = names.map(|name| vec![std::fs::read(at(name)).expect("reads")]);
+    let mut rng = Rng::new(11);
+    for _ in 0..tries {
+        let which = rng.below(2);
+        for (name, whole) in names.iter().zip(&whole) {
+            std::fs::write(at(name), &whole[0]).expect("writes");
+        }
+        let (bytes, how) = damage(Format::Text, &whole[which], &mut rng);
+        std::fs::write(at(names[which]), &bytes).expect("writes");
+        let started = Instant::now();
+        let output = command(dir.path(), &["report", "run", "--json"]).output().expect("starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        let told =
+            err.lines().any(|line| line.starts_with("error: ")) && !err.contains("a fault in centripetal");
+        let outcome = match output.status.code() {
+            Some(0) if serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok() => Ok(()),
+            Some(1) if told => Ok(()),
+            code => Err(format!("{how} ({}): {code:?} {err}", json!(String::from_utf8_lossy(&bytes)))),
+        };
+        let slow = started.elapsed() > PATIENCE;
+        row.count(
+            outcome.and_then(|()| if slow { Err(format!("took {:?}", started.elapsed())) } else { Ok(()) }),
+        );
+    }
+    vec![row]
 }

@@ -100,7 +100,8 @@ pub(crate) fn full(tries: usize) -> Vec<Row> {
             return vec![Row::skipped(FAULT, "needs root and tmpfs")];
         };
         let output = command(dir.path(), &run(&out)).output().expect("starts");
-        let outcome = told(&output, "base.safetensors").and_then(|()| {
+        // Of the checkpoint or of the log, whichever found no room.
+        let outcome = told(&output, &format!("writing {out}")).and_then(|()| {
             if !mount.resize("50m") {
                 return Err("the file system cannot be enlarged".to_owned());
             }

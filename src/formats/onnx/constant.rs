@@ -292,6 +292,7 @@ impl Constant {
             }
             place
         };
+        let truth = |holds: bool| i64::from(holds);
         let data = match (&a.data, &b.data) {
             (Data::Ints(x), Data::Ints(y)) => {
                 let apply = |at: usize| {
@@ -300,6 +301,18 @@ impl Constant {
                         "Add" => x.checked_add(y),
                         "Sub" => x.checked_sub(y),
                         "Mul" => x.checked_mul(y),
+                        "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+                        "Min" => Some(x.min(y)),
+                        "Max" => Some(x.max(y)),
+                        // As Python has it: with the divisor's sign.
+                        "Mod" => x
+                            .checked_rem(y)
+                            .map(|rest| if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }),
+                        "Equal" => Some(truth(x == y)),
+                        "Greater" => Some(truth(x > y)),
+                        "Less" => Some(truth(x < y)),
+                        "And" => Some(truth(x != 0 && y != 0)),
+                        "Or" => Some(truth(x != 0 || y != 0)),
                         _ => x.checked_div(y),
                     };
                     value.ok_or_else(|| format!("{x} and {y}, whose {op} is no 64-bit number"))
@@ -308,19 +321,199 @@ impl Constant {
             }
             _ => {
                 let (x, y) = (a.to_floats(), b.to_floats());
-                let apply = |at: usize| {
-                    let (x, y) = (x[place(&a.dims, at)], y[place(&b.dims, at)]);
-                    match op {
-                        "Add" => x + y,
-                        "Sub" => x - y,
-                        "Mul" => x * y,
-                        _ => x / y,
-                    }
+                let pairs = (0..total).map(|at| (x[place(&a.dims, at)], y[place(&b.dims, at)]));
+                let compared = |holds: fn(f32, f32) -> bool| {
+                    Data::Ints(pairs.clone().map(|(x, y)| truth(holds(x, y))).collect())
                 };
-                Data::Floats((0..total).map(apply).collect())
+                let computed = |value: fn(f32, f32) -> f32| {
+                    Data::Floats(pairs.clone().map(|(x, y)| value(x, y)).collect())
+                };
+                match op {
+                    "Add" => computed(|x, y| x + y),
+                    "Sub" => computed(|x, y| x - y),
+                    "Mul" => computed(|x, y| x * y),
+                    "Div" => computed(|x, y| x / y),
+                    "Pow" => computed(f32::powf),
+                    "Min" => computed(f32::min),
+                    "Max" => computed(f32::max),
+                    "Equal" => compared(|x, y| x == y),
+                    "Greater" => compared(|x, y| x > y),
+                    "Less" => compared(|x, y| x < y),
+                    _ => return Err(format!("{op} of floats")),
+                }
             }
         };
         Ok(Constant { dims, data })
+    }
+
+    /// A single 0 of the same kind.
+    pub(super) fn zero(&self) -> Self {
+        let data = match &self.data {
+            Data::Ints(_) => Data::Ints(vec![0]),
+            Data::Floats(_) => Data::Floats(vec![0.0]),
+        };
+        Constant { dims: Vec::new(), data }
+    }
+
+    /// `op` of each number.
+    pub(super) fn each(&self, op: &str) -> Result<Self, Problem> {
+        let data = match (&self.data, op) {
+            (Data::Ints(values), "Not") => Data::Ints(values.iter().map(|&x| i64::from(x == 0)).collect()),
+            (Data::Ints(values), "Neg") => Data::Ints(values.iter().map(|&x| x.saturating_neg()).collect()),
+            (Data::Ints(values), "Abs") => Data::Ints(values.iter().map(|&x| x.saturating_abs()).collect()),
+            (Data::Ints(_), _) | (_, "Not") => return Err(format!("{op} of numbers of another kind")),
+            (Data::Floats(values), _) => {
+                let value: fn(f32) -> f32 = match op {
+                    "Neg" => |x| -x,
+                    "Abs" => f32::abs,
+                    "Sqrt" => f32::sqrt,
+                    "Exp" => f32::exp,
+                    "Floor" => f32::floor,
+                    "Ceil" => f32::ceil,
+                    _ => |x| 1.0 / x,
+                };
+                Data::Floats(values.iter().map(|&x| value(x)).collect())
+            }
+        };
+        Ok(Constant { dims: self.dims.clone(), data })
+    }
+
+    /// The mean, sum, product, least or largest over `axes`, summed in f64.
+    pub(super) fn reduced(&self, op: &str, axes: &[usize], keeps: bool) -> Result<Self, Problem> {
+        let is_gone = |axis: usize| axes.contains(&axis);
+        let rank = self.dims.len();
+        let kept: Vec<usize> =
+            (0..rank).map(|axis| if is_gone(axis) { 1 } else { self.dims[axis] }).collect();
+        let len = count(&kept)?;
+        if self.len() == 0 {
+            return Err(format!("{op} of no numbers"));
+        }
+        let start: f64 = match op {
+            "ReduceProd" => 1.0,
+            "ReduceMin" => f64::INFINITY,
+            "ReduceMax" => f64::NEG_INFINITY,
+            _ => 0.0,
+        };
+        let mut values = vec![start; len];
+        let number = |at: usize| match &self.data {
+            Data::Floats(values) => f64::from(values[at]),
+            Data::Ints(values) => values[at] as f64,
+        };
+        for at in 0..self.len() {
+            let (mut rest, mut place, mut stride) = (at, 0, 1);
+            for axis in (0..rank).rev() {
+                place += if is_gone(axis) { 0 } else { rest % self.dims[axis] * stride };
+                stride *= kept[axis];
+                rest /= self.dims[axis].max(1);
+            }
+            let (value, next) = (&mut values[place], number(at));
+            *value = match op {
+                "ReduceProd" => *value * next,
+                "ReduceMin" => value.min(next),
+                "ReduceMax" => value.max(next),
+                _ => *value + next,
+            };
+        }
+        if op == "ReduceMean" {
+            let each = (self.len() / len.max(1)) as f64;
+            values.iter_mut().for_each(|value| *value /= each);
+        }
+        let exact = |value: &f64| value.fract() == 0.0 && value.abs() < 2f64.powi(53);
+        let data = match &self.data {
+            Data::Floats(_) => Data::Floats(values.iter().map(|&x| x as f32).collect()),
+            Data::Ints(_) if values.iter().all(exact) => {
+                Data::Ints(values.iter().map(|&x| x as i64).collect())
+            }
+            Data::Ints(_) => return Err(format!("{op} of whole numbers that is none")),
+        };
+        let dims = if keeps {
+            kept
+        } else {
+            (0..rank).filter(|&axis| !is_gone(axis)).map(|axis| kept[axis]).collect()
+        };
+        Ok(Constant { dims, data })
+    }
+
+    /// Of `x` where `holds` is not 0, else of `y`.
+    pub(super) fn chosen(holds: &Constant, x: &Constant, y: &Constant) -> Result<Self, Problem> {
+        let zero = Constant { dims: Vec::new(), data: Data::Ints(vec![0]) };
+        let holds = Constant { dims: holds.dims.clone(), data: Data::Ints(holds.to_ints()?) };
+        let shape =
+            Constant::combined("Add", &holds, &Constant::combined("And", &x.truths(), &y.truths())?)?.dims;
+        let spread = |of: &Constant| {
+            let zeros = Constant::filled(shape.clone(), &of.zero())?;
+            Constant::combined("Add", of, &zeros)
+        };
+        let (holds, x, y) = (spread(&Constant::combined("Add", &holds, &zero)?)?, spread(x)?, spread(y)?);
+        let holds = holds.to_ints()?;
+        let pick = |at: usize| holds[at] != 0;
+        let data = match (&x.data, &y.data) {
+            (Data::Ints(x), Data::Ints(y)) => {
+                Data::Ints((0..x.len()).map(|at| if pick(at) { x[at] } else { y[at] }).collect())
+            }
+            _ => {
+                let (x, y) = (x.to_floats(), y.to_floats());
+                Data::Floats((0..x.len()).map(|at| if pick(at) { x[at] } else { y[at] }).collect())
+            }
+        };
+        Ok(Constant { dims: shape, data })
+    }
+
+    /// 1 where a number is not 0.
+    fn truths(&self) -> Self {
+        let data = self.to_floats().iter().map(|&x| i64::from(x != 0.0)).collect();
+        Constant { dims: self.dims.clone(), data: Data::Ints(data) }
+    }
+
+    /// Whole numbers from `start` to before `end`.
+    pub(super) fn range(start: i64, end: i64, step: i64) -> Result<Self, Problem> {
+        let span = i128::from(end) - i128::from(start);
+        let step_size = i128::from(step);
+        if step == 0 {
+            return Err("a step of 0".into());
+        }
+        let len = (span + step_size - step_size.signum()) / step_size;
+        if len > MOST_FOLDED as i128 {
+            return Err(format!("a range of {len} numbers"));
+        }
+        // Between start and end, so it is a 64-bit number.
+        let values = (0..len.max(0)).map(|at| (i128::from(start) + at * step_size) as i64);
+        Ok(Constant::ints(values.collect()))
+    }
+
+    /// Batch normalisation over the second dimension by `[gamma, beta, mean, variance]`, or by the numbers' `own` mean and
+    /// variance.
+    pub(super) fn normalised(&self, parameters: &[Vec<f32>], eps: f32, own: bool) -> Result<Self, Problem> {
+        let &[images, channels, ..] = self.dims.as_slice() else {
+            return Err(format!("batch normalisation of {:?}", self.dims));
+        };
+        let unlike = || format!("batch normalisation of {channels} channels by other numbers of parameters");
+        let [gamma, beta, means, variances] = parameters else { return Err(unlike()) };
+        if parameters.iter().any(|numbers| numbers.len() != channels) {
+            return Err(unlike());
+        }
+        let x = self.to_floats();
+        let pixels = x.len() / (images * channels).max(1);
+        let mut values = x.clone();
+        let affine = gamma.iter().zip(beta);
+        let statistics = means.iter().zip(variances);
+        for (channel, ((&gamma, &beta), (&mean, &variance))) in affine.zip(statistics).enumerate() {
+            let places = || {
+                let start = move |image: usize| (image * channels + channel) * pixels;
+                (0..images).flat_map(move |image| start(image)..start(image) + pixels)
+            };
+            let (mut mean, mut variance) = (f64::from(mean), f64::from(variance));
+            if own {
+                let count = (images * pixels).max(1) as f64;
+                mean = places().map(|at| f64::from(x[at])).sum::<f64>() / count;
+                variance = places().map(|at| (f64::from(x[at]) - mean).powi(2)).sum::<f64>() / count;
+            }
+            let scale = f64::from(gamma) / (variance + f64::from(eps)).sqrt();
+            for at in places() {
+                values[at] = ((f64::from(x[at]) - mean) * scale + f64::from(beta)) as f32;
+            }
+        }
+        Ok(Constant { dims: self.dims.clone(), data: Data::Floats(values) })
     }
 }
 
@@ -344,6 +537,43 @@ mod tests {
         assert_eq!(twice, floats(&[2, 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]));
         let sum = Constant::combined("Sub", &x, &floats(&[2, 1], &[1.0, 10.0])).expect("fits");
         assert_eq!(sum, floats(&[2, 3], &[0.0, 1.0, 2.0, -6.0, -5.0, -4.0]));
+    }
+
+    #[test]
+    fn weights_are_standardised() {
+        let x = floats(&[2, 2, 2], &[1.0, 3.0, 5.0, 7.0, 0.0, 0.0, 2.0, 6.0]);
+        let mean = x.reduced("ReduceMean", &[1, 2], true).expect("fits");
+        assert_eq!(mean, floats(&[2, 1, 1], &[4.0, 2.0]));
+        let centred = Constant::combined("Sub", &x, &mean).expect("fits");
+        let squares = Constant::combined("Mul", &centred, &centred).expect("fits");
+        let variance = squares.reduced("ReduceMean", &[1, 2], false).expect("fits");
+        assert_eq!(variance, floats(&[2], &[5.0, 6.0]));
+        let parameters = [vec![2.0, 1.0], vec![0.5, 0.0], vec![9.0; 2], vec![9.0; 2]];
+        let by_own =
+            floats(&[1, 2, 4], &[1.0, 3.0, 5.0, 7.0, 0.0, 0.0, 2.0, 6.0]).normalised(&parameters, 0.0, true);
+        let root = 5f32.sqrt();
+        let expected = [-3.0, -1.0, 1.0, 3.0].map(|x| 2.0 * x / root + 0.5);
+        let Data::Floats(found) = by_own.expect("fits").data else { panic!("floats") };
+        assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        let given = floats(&[1, 2, 1], &[9.0, 12.0]).normalised(&parameters, 0.0, false).expect("fits");
+        assert_eq!(given, floats(&[1, 2, 1], &[0.5, 1.0]));
+    }
+
+    #[test]
+    fn whole_numbers_are_computed_with() {
+        let x = Constant::ints(vec![-7, 4]);
+        let of = |op: &str, y: i64| Constant::combined(op, &x, &Constant::ints(vec![y])).map(|c| c.to_ints());
+        assert_eq!(of("Mod", 3), Ok(Ok(vec![2, 1])));
+        assert_eq!(of("Greater", 0), Ok(Ok(vec![0, 1])));
+        assert!(of("Mod", 0).is_err() && of("Pow", 64).is_err() && of("Pow", -1).is_err());
+        let chosen = Constant::chosen(&Constant::ints(vec![0, 1]), &x, &Constant::ints(vec![9]));
+        assert_eq!(chosen, Ok(Constant::ints(vec![9, 4])));
+        assert_eq!(Constant::range(1, 8, 3), Ok(Constant::ints(vec![1, 4, 7])));
+        assert_eq!(Constant::range(3, 0, -1), Ok(Constant::ints(vec![3, 2, 1])));
+        assert_eq!(Constant::range(3, 3, 1), Ok(Constant::ints(vec![])));
+        assert!(Constant::range(i64::MIN, i64::MAX, 1).is_err() && Constant::range(0, 1, 0).is_err());
+        assert_eq!(x.reduced("ReduceProd", &[0], false).map(|c| c.to_ints()), Ok(Ok(vec![-28])));
+        assert!(Constant::ints(vec![1, 2]).reduced("ReduceMean", &[0], true).is_err());
     }
 
     #[test]

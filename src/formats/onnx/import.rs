@@ -10,8 +10,8 @@ use crate::shape::Shape;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// Problems that are spelt out in one message; the rest are counted.
-const SHOWN: usize = 40;
+/// Nodes that are named in one message; the rest are counted.
+const SHOWN: usize = 200;
 
 /// Largest side and number of channels of an image.
 const LARGEST_SIDE: usize = 1 << 15;
@@ -74,13 +74,19 @@ pub(super) struct Importer<'a, 'e> {
     /// How often each name is read.
     pub(super) uses: HashMap<&'a str, usize>,
     /// The name that is the network's output.
-    pub(super) output: &'a str,
+    output: &'a str,
+    /// It, and names whose numbers are those of the output in other dimensions and are read for nothing else.
+    pub(super) ending: BTreeSet<&'a str>,
     /// The name that each graph node's output was given first.
     pub(super) made: HashMap<NodeId, &'a str>,
     pub(super) nodes: Vec<Node>,
+    /// Nodes that are `a x + b` of their input, the same for all channels.
+    pub(super) lines: HashMap<NodeId, (f32, f32)>,
     pub(super) shapes: Vec<Shape>,
     pub(super) tensors: Tensors,
     pub(super) batch: usize,
+    /// What a user should know of the reading.
+    pub(super) notes: Vec<String>,
     initializers: HashMap<&'a str, usize>,
     names: BTreeSet<String>,
     budget: usize,
@@ -155,11 +161,14 @@ pub fn import(
         values: HashMap::from([(image.name, Value::Activation(Activation { node: 0, dims, layout }))]),
         uses: HashMap::new(),
         output,
+        ending: BTreeSet::new(),
         made: HashMap::from([(0, image.name)]),
         nodes: vec![Node { name: "input".into(), op: Op::Input(Input {}), inputs: Vec::new() }],
+        lines: HashMap::new(),
         shapes: vec![shape],
         tensors: Tensors::new(),
         batch,
+        notes,
         initializers,
         names: BTreeSet::from(["input".to_owned()]),
         budget: BUDGET,
@@ -168,18 +177,16 @@ pub fn import(
     };
     let problems = importer.lower_all(&order);
     if !problems.is_empty() {
-        let more = problems.len().saturating_sub(SHOWN);
-        let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let shown: Vec<String> = problems.into_iter().take(SHOWN).collect();
         return Err(error(ErrorKind::Format)
             .expected("a convolutional classifier of the operators that README.md lists")
-            .found(format!("{}{tail}", shown.join("; ")))
+            .found(told(&problems))
             .next("Export the network without them, or ask for them to be read"));
     }
     let last = match importer.values.get(output) {
         Some(Value::Activation(activation)) if activation.node > 0 => activation.clone(),
         _ => return Err(damaged("an output that does not follow from the images")),
     };
+    let notes = std::mem::take(&mut importer.notes);
     let model = importer.finish(last.node, &options.name);
     model.validate()?;
     let classes = model.graph.classes()?;
@@ -190,6 +197,39 @@ pub fn import(
             .next("Only classifiers are read; export one without what follows its logits"));
     }
     Ok(Imported { model, notes })
+}
+
+/// A node that cannot be taken, and why.
+struct Objection<'a> {
+    node: &'a str,
+    op: &'a str,
+    problem: Problem,
+}
+
+/// All that cannot be taken, nodes with the same objection side by side.
+fn told(objections: &[Objection<'_>]) -> String {
+    let mut kinds: Vec<(&Objection<'_>, Vec<String>)> = Vec::new();
+    for objection in objections.iter().take(SHOWN) {
+        let name = format!("{:?}", objection.node);
+        let like = |(first, _): &&mut (&Objection<'_>, Vec<String>)| {
+            first.op == objection.op && first.problem == objection.problem
+        };
+        match kinds.iter_mut().find(like) {
+            Some((_, names)) => names.push(name),
+            None => kinds.push((objection, vec![name])),
+        }
+    }
+    let mut parts: Vec<String> = kinds
+        .iter()
+        .map(|(first, names)| {
+            let what = if names.len() == 1 { "node" } else { "nodes" };
+            format!("{what} {} ({}): {}", names.join(", "), first.op, first.problem)
+        })
+        .collect();
+    if let more @ 1.. = objections.len().saturating_sub(SHOWN) {
+        parts.push(format!("and {more} nodes more"));
+    }
+    parts.join("; ")
 }
 
 /// The places of the nodes that `output` needs, each after those that it reads.
@@ -292,7 +332,7 @@ fn image_shape(
         node.op == "Transpose" && node.inputs.first() == Some(&image.name) && perm == [0, 3, 1, 2]
     });
     let few = |side: Option<usize>| side.is_some_and(|side| side <= 4);
-    let last = moves || (few(fourth) && !few(second) && second.is_some());
+    let last = moves || (few(fourth) && !few(second));
     let stated = if last { [fourth, second, third] } else { [second, third, fourth] };
     let layout = if last { Layout::Nhwc } else { Layout::Channels };
     let shape = match (stated, options.input) {
@@ -313,8 +353,9 @@ fn image_shape(
 }
 
 impl<'a> Importer<'a, '_> {
-    /// Takes the nodes in `order`; returns what could not be taken.
-    fn lower_all(&mut self, order: &[usize]) -> Vec<String> {
+    /// Takes the nodes in `order`; returns those that could not be taken. Of nodes behind these only what they state is
+    /// looked at: their operators and attributes.
+    fn lower_all(&mut self, order: &[usize]) -> Vec<Objection<'a>> {
         let file = self.file;
         *self.uses.entry(self.output).or_insert(0) += 1;
         for &at in order {
@@ -322,14 +363,28 @@ impl<'a> Importer<'a, '_> {
                 *self.uses.entry(name).or_insert(0) += 1;
             }
         }
+        // From the back: a name belongs to the end if its only reader passes it on to there.
+        if self.uses.get(self.output) == Some(&1) {
+            self.ending.insert(self.output);
+        }
+        for &at in order.iter().rev() {
+            let node = &file.nodes[at];
+            let passes = ["Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"];
+            let ends = node.outputs.first().is_some_and(|output| self.ending.contains(output));
+            if let (true, true, Some(name)) = (ends, passes.contains(&node.op), node.inputs.first())
+                && self.uses.get(name) == Some(&1)
+            {
+                self.ending.insert(name);
+            }
+        }
         let mut problems = Vec::new();
         for &at in order {
             let node = &file.nodes[at];
             let lost = node.inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Missing)));
-            let values = if lost { Ok(Vec::new()) } else { self.lower(node) };
+            let values = if lost { self.check(node).map(|()| Vec::new()) } else { self.lower(node) };
             let values = values.unwrap_or_else(|problem| {
                 let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
-                problems.push(format!("node {:?} ({}): {problem}", name.unwrap_or(&""), node.op));
+                problems.push(Objection { node: name.unwrap_or(&""), op: node.op, problem });
                 Vec::new()
             });
             let mut values = values.into_iter();

@@ -1,6 +1,6 @@
 //! What each ONNX operator becomes: nodes of the graph, another view of an activation, or a constant.
 
-use super::constant::{Constant, Data, Problem, count};
+use super::constant::{Constant, Problem, count};
 use super::import::{Activation, Importer, Layout, Value};
 use super::schema::{Attribute, Node, is_standard};
 use crate::graph::NodeId;
@@ -15,9 +15,51 @@ use std::rc::Rc;
 /// Largest filter side, stride, dilation and padding that is looked at: arithmetic with them stays exact.
 const LARGEST_STEP: i64 = 1 << 24;
 
-type Outcome<T> = std::result::Result<T, Problem>;
+/// The operators that are read over activations.
+const READ: [&str; 38] = [
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Div",
+    "Dropout",
+    "Flatten",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "LogSoftmax",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "PRelu",
+    "Pad",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Transpose",
+    "Unsqueeze",
+];
 
-fn int(node: &Node<'_>, name: &str, otherwise: i64) -> Outcome<i64> {
+pub(super) type Outcome<T> = std::result::Result<T, Problem>;
+
+pub(super) fn int(node: &Node<'_>, name: &str, otherwise: i64) -> Outcome<i64> {
     match node.attribute(name) {
         None => Ok(otherwise),
         Some(Attribute::Int(value)) => Ok(*value),
@@ -25,7 +67,7 @@ fn int(node: &Node<'_>, name: &str, otherwise: i64) -> Outcome<i64> {
     }
 }
 
-fn float(node: &Node<'_>, name: &str, otherwise: f32) -> Outcome<f32> {
+pub(super) fn float(node: &Node<'_>, name: &str, otherwise: f32) -> Outcome<f32> {
     match node.attribute(name) {
         None => Ok(otherwise),
         Some(Attribute::Float(value)) => Ok(*value),
@@ -33,7 +75,7 @@ fn float(node: &Node<'_>, name: &str, otherwise: f32) -> Outcome<f32> {
     }
 }
 
-fn ints<'n>(node: &'n Node<'_>, name: &str) -> Outcome<Option<&'n [i64]>> {
+pub(super) fn ints<'n>(node: &'n Node<'_>, name: &str) -> Outcome<Option<&'n [i64]>> {
     match node.attribute(name) {
         None => Ok(None),
         Some(Attribute::Ints(values)) => Ok(Some(values)),
@@ -61,12 +103,16 @@ fn pair(node: &Node<'_>, name: &str, otherwise: usize) -> Outcome<[usize; 2]> {
 }
 
 /// An axis counted from the front.
-fn axis(value: i64, rank: usize) -> Outcome<usize> {
+pub(super) fn axis(value: i64, rank: usize) -> Outcome<usize> {
     let from_front = if value < 0 { value.checked_add(rank as i64) } else { Some(value) };
     from_front
         .and_then(|value| usize::try_from(value).ok())
         .filter(|&value| value < rank)
         .ok_or_else(|| format!("axis {value} of {rank} dimensions"))
+}
+
+fn about(a: f32, b: f32) -> bool {
+    (a - b).abs() < 1e-6
 }
 
 fn transposed(weight: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -77,6 +123,20 @@ fn transposed(weight: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 struct Windows {
     begin: [usize; 2],
     end: [usize; 2],
+}
+
+fn padding_rule<'n>(node: &'n Node<'_>) -> Outcome<&'n str> {
+    match text(node, "auto_pad", "NOTSET")? {
+        rule @ ("NOTSET" | "" | "VALID" | "SAME_UPPER" | "SAME_LOWER") => Ok(rule),
+        other => Err(format!("the attribute auto_pad is {other:?}")),
+    }
+}
+
+fn standard(node: &Node<'_>) -> Outcome<()> {
+    if is_standard(node.domain) {
+        return Ok(());
+    }
+    Err(format!("of the operators {:?}, of which none are read", node.domain))
 }
 
 /// The padding of a convolution or pooling over an image of `sides`, whose windows reach over `reach` pixels.
@@ -91,12 +151,11 @@ fn windows(node: &Node<'_>, sides: [usize; 2], reach: [usize; 2], stride: [usize
         }
         windows
     };
-    match text(node, "auto_pad", "NOTSET")? {
-        "NOTSET" | "" => {}
+    match padding_rule(node)? {
         "VALID" => return Ok(Windows { begin: [0; 2], end: [0; 2] }),
         "SAME_UPPER" => return Ok(same(true)),
         "SAME_LOWER" => return Ok(same(false)),
-        other => return Err(format!("the attribute auto_pad is {other:?}")),
+        _ => {}
     }
     match ints(node, "pads")? {
         None => Ok(Windows { begin: [0; 2], end: [0; 2] }),
@@ -112,23 +171,67 @@ fn windows(node: &Node<'_>, sides: [usize; 2], reach: [usize; 2], stride: [usize
 impl<'a> Importer<'a, '_> {
     /// The values of a node's outputs.
     pub(super) fn lower(&mut self, node: &'a Node<'a>) -> Outcome<Vec<Value>> {
-        if !is_standard(node.domain) {
-            return Err(format!("of the operators {:?}, of which none are read", node.domain));
-        }
         let inputs: Vec<&str> = node.inputs.iter().copied().filter(|name| !name.is_empty()).collect();
         let computed = inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Activation(_))));
         if node.op == "Shape" && computed {
             return self.shape_of(node).map(|constant| vec![Value::Constant(Rc::new(constant))]);
         }
         if !computed {
+            standard(node)?;
             let constant = self.fold(node)?;
             self.spend(constant.len())?;
             return Ok(vec![Value::Constant(Rc::new(constant))]);
         }
+        self.check(node)?;
         if node.op == "Split" {
             return self.split(node);
         }
         self.compute(node).map(|activation| vec![Value::Activation(activation)])
+    }
+
+    /// What a node states, whatever it is given: its operator, and attributes of which not all values are read.
+    pub(super) fn check(&self, node: &Node<'a>) -> Outcome<()> {
+        standard(node)?;
+        if !READ.contains(&node.op) {
+            return Err("not an operator that is read".into());
+        }
+        let only = |name: &str, otherwise: i64, read: &[i64]| match int(node, name, otherwise)? {
+            value if read.contains(&value) => Ok(()),
+            value => Err(format!("the attribute {name} is {value}; {} is read", read[0])),
+        };
+        match node.op {
+            "Swish" => match float(node, "alpha", 1.0)? {
+                1.0 => Ok(()),
+                alpha => Err(format!("the attribute alpha is {alpha}; 1 is read")),
+            },
+            "Pad" => match text(node, "mode", "constant")? {
+                "constant" => Ok(()),
+                other => Err(format!("the attribute mode is {other:?}; constant is read")),
+            },
+            "MaxPool" | "AveragePool" => {
+                let dilations = pair(node, "dilations", 1)?;
+                if dilations != [1, 1] {
+                    return Err(format!("the attribute dilations is {dilations:?}; 1 is read"));
+                }
+                if node.outputs.get(1).is_some_and(|name| !name.is_empty()) {
+                    return Err("places of the largest numbers as an output".into());
+                }
+                padding_rule(node).map(|_| ())
+            }
+            "Conv" => padding_rule(node).map(|_| ()),
+            "Gemm" => only("transA", 0, &[0]),
+            "Cast" => match int(node, "to", 1)? {
+                1 | 10 | 11 | 16 => Ok(()),
+                other => Err(format!("the attribute to is {other}; floats stay floats")),
+            },
+            "Softmax" | "LogSoftmax" => {
+                if node.outputs.first().is_some_and(|output| self.ending.contains(output)) {
+                    return Ok(());
+                }
+                Err("in the middle of the network; at its end it is left out".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn compute(&mut self, node: &'a Node<'a>) -> Outcome<Activation> {
@@ -152,7 +255,7 @@ impl<'a> Importer<'a, '_> {
                 self.unary(node, HardSigmoid { slope, offset })
             }
             "HardSwish" => self.unary(node, HardSwish {}),
-            "Swish" if float(node, "alpha", 1.0)? == 1.0 => self.unary(node, Silu {}),
+            "Swish" => self.unary(node, Silu {}),
             "MaxPool" | "AveragePool" => self.pool(node),
             "GlobalAveragePool" => self.global_average(node),
             "GlobalMaxPool" => {
@@ -189,18 +292,7 @@ impl<'a> Importer<'a, '_> {
             }
             "Transpose" => self.transpose(node),
             "Gemm" | "MatMul" => self.linear(node),
-            "Softmax" | "LogSoftmax" => {
-                let output = node.outputs.first().copied().unwrap_or("");
-                if output != self.output || self.uses.get(output) != Some(&1) {
-                    return Err("in the middle of the network; at its end it is left out".into());
-                }
-                self.activation(node, 0)
-            }
-            "Identity" | "Dropout" => self.activation(node, 0),
-            "Cast" => match int(node, "to", 1)? {
-                1 | 10 | 11 | 16 => self.activation(node, 0),
-                other => Err(format!("the attribute to is {other}; floats stay floats")),
-            },
+            "Softmax" | "LogSoftmax" | "Identity" | "Dropout" | "Cast" => self.activation(node, 0),
             _ => Err("not an operator that is read".into()),
         }
     }
@@ -214,7 +306,7 @@ impl<'a> Importer<'a, '_> {
     }
 
     /// Input `at`, which is constant; `None` if it is not there.
-    fn optional(&mut self, node: &Node<'a>, at: usize) -> Outcome<Option<Rc<Constant>>> {
+    pub(super) fn optional(&mut self, node: &Node<'a>, at: usize) -> Outcome<Option<Rc<Constant>>> {
         let Some(&name) = node.inputs.get(at).filter(|name| !name.is_empty()) else { return Ok(None) };
         match self.constant(name)? {
             Some(constant) => Ok(Some(constant)),
@@ -222,7 +314,7 @@ impl<'a> Importer<'a, '_> {
         }
     }
 
-    fn required(&mut self, node: &Node<'a>, at: usize) -> Outcome<Rc<Constant>> {
+    pub(super) fn required(&mut self, node: &Node<'a>, at: usize) -> Outcome<Rc<Constant>> {
         self.optional(node, at)?.ok_or_else(|| format!("input {at} is missing"))
     }
 
@@ -236,7 +328,7 @@ impl<'a> Importer<'a, '_> {
     }
 
     /// The axes of an operator: an attribute, since version 13 an input.
-    fn axes(&mut self, node: &Node<'a>) -> Outcome<Option<Vec<i64>>> {
+    pub(super) fn axes(&mut self, node: &Node<'a>) -> Outcome<Option<Vec<i64>>> {
         match ints(node, "axes")? {
             Some(axes) => Ok(Some(axes.to_vec())),
             None => self.optional(node, 1)?.map(|axes| axes.to_ints()).transpose(),
@@ -342,7 +434,11 @@ impl<'a> Importer<'a, '_> {
             return Err(format!("an input of {:?}", x.dims));
         }
         if int(node, "training_mode", 0)? != 0 {
-            return Err("the attribute training_mode is 1; export the network for inference".into());
+            let note = "its batch norms are written for training (training_mode 1); here they train as there, and answer by \
+                their running statistics";
+            if !self.notes.iter().any(|known| known == note) {
+                self.notes.push(note.to_owned());
+            }
         }
         let channels = self.shapes[x.node].c;
         let mut norm = BatchNorm2d::new(channels);
@@ -386,13 +482,6 @@ impl<'a> Importer<'a, '_> {
             return Err("the attribute kernel_shape is missing".into());
         }
         let (kernel, stride) = (pair(node, "kernel_shape", 1)?, pair(node, "strides", 1)?);
-        let dilations = pair(node, "dilations", 1)?;
-        if dilations != [1, 1] {
-            return Err(format!("the attribute dilations is {dilations:?}; 1 is read"));
-        }
-        if int(node, "storage_order", 0)? != 0 || node.outputs.get(1).is_some_and(|name| !name.is_empty()) {
-            return Err("places of the largest numbers as an output".into());
-        }
         let mut input = x.node;
         let mut sides = [shape.h, shape.w];
         let Windows { mut begin, mut end } = windows(node, sides, kernel, stride)?;
@@ -540,6 +629,19 @@ impl<'a> Importer<'a, '_> {
         if is_all(&scale, 1.0) && is_all(&offset, 0.0) {
             return Ok(x);
         }
+        let one_of = |numbers: &Option<Vec<f32>>, otherwise: f32| match numbers.as_deref() {
+            None => Some(otherwise),
+            Some([first, rest @ ..]) => rest.iter().all(|x| x == first).then_some(*first),
+            Some([]) => None,
+        };
+        let same = one_of(&scale, 1.0).zip(one_of(&offset, 0.0));
+        if let Some((scale, 0.0)) = same
+            && about(scale, 1.0 / 6.0)
+            && let Some((op, input)) = self.hard(x.node)
+        {
+            let name = self.name(node, None);
+            return Ok(Activation { node: self.add(name, op, &[input])?, ..x });
+        }
         let channels = self.shapes[x.node].c;
         let alone = self.made.get(&x.node) == Some(&read) && self.uses.get(read) == Some(&1);
         let bias = match &mut self.nodes[x.node].op {
@@ -576,7 +678,31 @@ impl<'a> Importer<'a, '_> {
         self.spend(2 * channels)?;
         self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]));
         self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]));
+        if let Some(same) = same {
+            self.lines.insert(id, same);
+        }
         Ok(Activation { node: id, ..x })
+    }
+
+    /// What a sixth of node `id` is if that is `relu6(a x + b)`, or `x relu6(x + 3)`: a hard sigmoid or a hard swish, and of
+    /// which node. Exporters write them out where their version of the operators has none.
+    fn hard(&self, id: NodeId) -> Option<(Op, NodeId)> {
+        let ramp = |id: NodeId| {
+            let Op::Relu6(_) = &self.nodes[id].op else { return None };
+            let below = self.nodes[id].inputs[0];
+            Some(match self.lines.get(&below) {
+                Some(&(slope, offset)) => (self.nodes[below].inputs[0], slope, offset),
+                None => (below, 1.0, 0.0),
+            })
+        };
+        if let Some((input, slope, offset)) = ramp(id) {
+            return Some((HardSigmoid { slope: slope / 6.0, offset: offset / 6.0 }.into(), input));
+        }
+        let Op::Mul(_) = &self.nodes[id].op else { return None };
+        let &[a, b] = self.nodes[id].inputs.as_slice() else { return None };
+        [(a, b), (b, a)]
+            .into_iter()
+            .find_map(|(x, gate)| (ramp(gate) == Some((x, 1.0, 3.0))).then(|| (HardSwish {}.into(), x)))
     }
 
     /// The sum or product of activations.
@@ -629,7 +755,6 @@ impl<'a> Importer<'a, '_> {
         if of.inputs != [x.node] || x.dims != gate.dims {
             return None;
         }
-        let about = |a: f32, b: f32| (a - b).abs() < 1e-6;
         match &of.op {
             Op::Sigmoid(_) => Some(Silu {}.into()),
             Op::HardSigmoid(line) if about(line.slope, 1.0 / 6.0) && about(line.offset, 0.5) => {
@@ -690,10 +815,6 @@ impl<'a> Importer<'a, '_> {
         let x = self.activation(node, 0)?;
         if !self.is_plain(&x) {
             return Err(format!("an input of {:?}", x.dims));
-        }
-        match text(node, "mode", "constant")? {
-            "constant" => {}
-            other => return Err(format!("the attribute mode is {other:?}; constant is read")),
         }
         let value = match node.attribute("value") {
             Some(_) => float(node, "value", 0.0)?,
@@ -793,7 +914,7 @@ impl<'a> Importer<'a, '_> {
     }
 
     /// The places that a slice takes along each of its axes.
-    fn slices(&mut self, node: &Node<'a>, dims: &[usize]) -> Outcome<Vec<(usize, Vec<usize>)>> {
+    pub(super) fn slices(&mut self, node: &Node<'a>, dims: &[usize]) -> Outcome<Vec<(usize, Vec<usize>)>> {
         let (starts, ends) = match (ints(node, "starts")?, ints(node, "ends")?) {
             (Some(starts), Some(ends)) => (starts.to_vec(), ends.to_vec()),
             _ => (self.required(node, 1)?.to_ints()?, self.required(node, 2)?.to_ints()?),
@@ -956,9 +1077,6 @@ impl<'a> Importer<'a, '_> {
             return Err(format!("weights of {:?}; a matrix is read", weight.dims));
         };
         let is_gemm = node.op == "Gemm";
-        if is_gemm && int(node, "transA", 0)? != 0 {
-            return Err("the attribute transA is 1; 0 is read".into());
-        }
         let by_rows = is_gemm && int(node, "transB", 0)? == 1;
         let (inputs, outputs) = if by_rows { (second, first) } else { (first, second) };
         let fits = match x.layout {
@@ -1017,111 +1135,15 @@ impl<'a> Importer<'a, '_> {
         let part = dims.get(start..end).unwrap_or_default();
         Ok(Constant::ints(part.iter().map(|&side| side as i64).collect()))
     }
-
-    /// A node of constants alone.
-    fn fold(&mut self, node: &'a Node<'a>) -> Outcome<Constant> {
-        let data = |importer: &mut Self| importer.required(node, 0);
-        match node.op {
-            "Constant" => self.stated(node),
-            "ConstantOfShape" => {
-                let dims = super::constant::sizes(&data(self)?.to_ints()?)?;
-                let value = match node.attribute("value") {
-                    Some(Attribute::Tensor(tensor)) => Constant::decode(tensor, None)?,
-                    _ => Constant { dims: vec![1], data: Data::Floats(vec![0.0]) },
-                };
-                Constant::filled(dims, &value)
-            }
-            "Identity" | "Dropout" => data(self).map(|constant| (*constant).clone()),
-            "Cast" => {
-                let x = data(self)?;
-                let converted = match int(node, "to", 1)? {
-                    6 | 7 => Data::Ints(x.to_floats().iter().map(|&x| x as i64).collect()),
-                    1 | 10 | 11 | 16 => Data::Floats(x.to_floats()),
-                    other => return Err(format!("the attribute to is {other}")),
-                };
-                let is_whole = matches!((&x.data, &converted), (Data::Ints(_), Data::Ints(_)));
-                Ok(Constant { dims: x.dims.clone(), data: if is_whole { x.data.clone() } else { converted } })
-            }
-            "Shape" => {
-                let dims = data(self)?.dims.iter().map(|&side| side as i64).collect();
-                Ok(Constant::ints(dims))
-            }
-            "Gather" => {
-                let (x, indices) = (data(self)?, self.required(node, 1)?);
-                let at = axis(int(node, "axis", 0)?, x.dims.len())?;
-                if indices.dims.len() > 1 {
-                    return Err(format!("entries in {:?}", indices.dims));
-                }
-                x.gathered(at, &places(&indices.to_ints()?, x.dims[at])?, indices.dims.is_empty())
-            }
-            "Slice" => {
-                let mut x = (*data(self)?).clone();
-                for (at, places) in self.slices(node, &x.dims.clone())? {
-                    x = x.gathered(at, &places, false)?;
-                }
-                Ok(x)
-            }
-            "Squeeze" | "Unsqueeze" => {
-                let x = data(self)?;
-                let axes = self.axes(node)?;
-                let dims = squeezed(node.op, &x.dims, axes.as_deref())?;
-                (*x).clone().reshaped(dims)
-            }
-            "Reshape" => {
-                let (x, wanted) = (data(self)?, self.required(node, 1)?.to_ints()?);
-                let dims = reshaped(&x.dims, &wanted, int(node, "allowzero", 0)? == 1)?;
-                (*x).clone().reshaped(dims)
-            }
-            "Transpose" => {
-                let x = data(self)?;
-                let rank = x.dims.len();
-                let perm = match ints(node, "perm")? {
-                    Some(perm) => perm.iter().map(|&at| axis(at, rank)).collect::<Outcome<Vec<_>>>()?,
-                    None => (0..rank).rev().collect(),
-                };
-                x.transposed(&perm)
-            }
-            "Concat" => {
-                let mut parts = Vec::new();
-                for at in 0..node.inputs.len() {
-                    parts.push((*self.required(node, at)?).clone());
-                }
-                let rank = parts.first().map_or(0, |part| part.dims.len());
-                Constant::concatenated(&parts, axis(int(node, "axis", 0)?, rank)?)
-            }
-            "Add" | "Sub" | "Mul" | "Div" => {
-                let (a, b) = (data(self)?, self.required(node, 1)?);
-                Constant::combined(node.op, &a, &b)
-            }
-            _ => Err("of constants alone, which is not read".into()),
-        }
-    }
-
-    fn stated(&mut self, node: &'a Node<'a>) -> Outcome<Constant> {
-        match node.attributes.first() {
-            Some((_, Attribute::Tensor(tensor))) => self.decode(tensor),
-            Some((_, Attribute::Float(value))) => {
-                Ok(Constant { dims: Vec::new(), data: Data::Floats(vec![*value]) })
-            }
-            Some((_, Attribute::Int(value))) => {
-                Ok(Constant { dims: Vec::new(), data: Data::Ints(vec![*value]) })
-            }
-            Some((_, Attribute::Floats(values))) => {
-                Ok(Constant { dims: vec![values.len()], data: Data::Floats(values.clone()) })
-            }
-            Some((_, Attribute::Ints(values))) => Ok(Constant::ints(values.clone())),
-            _ => Err("no numbers that are read".into()),
-        }
-    }
 }
 
 /// Indices counted from the front.
-fn places(indices: &[i64], side: usize) -> Outcome<Vec<usize>> {
+pub(super) fn places(indices: &[i64], side: usize) -> Outcome<Vec<usize>> {
     indices.iter().map(|&at| axis(at, side)).collect()
 }
 
 /// The dimensions that `Reshape` asks for: 0 is as before, -1 is what is left.
-fn reshaped(dims: &[usize], wanted: &[i64], zero_is_zero: bool) -> Outcome<Vec<usize>> {
+pub(super) fn reshaped(dims: &[usize], wanted: &[i64], zero_is_zero: bool) -> Outcome<Vec<usize>> {
     let told = || format!("{dims:?} as {wanted:?}");
     let total = count(dims)?;
     let mut open = None;
@@ -1147,7 +1169,7 @@ fn reshaped(dims: &[usize], wanted: &[i64], zero_is_zero: bool) -> Outcome<Vec<u
 }
 
 /// The dimensions without sides of 1, or with more of them.
-fn squeezed(op: &str, dims: &[usize], axes: Option<&[i64]>) -> Outcome<Vec<usize>> {
+pub(super) fn squeezed(op: &str, dims: &[usize], axes: Option<&[i64]>) -> Outcome<Vec<usize>> {
     let resolve = |axes: &[i64], rank: usize| -> Outcome<Vec<usize>> {
         let mut axes: Vec<usize> = axes.iter().map(|&at| axis(at, rank)).collect::<Outcome<_>>()?;
         axes.sort_unstable();

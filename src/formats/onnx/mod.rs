@@ -5,6 +5,7 @@
 
 mod constant;
 mod export;
+mod fold;
 mod import;
 mod lower;
 mod schema;

@@ -1,0 +1,101 @@
+//! What is linked in: licences, sources and duplicates of all dependencies on all platforms. The lists are those of
+//! `.deny.toml`, by which cargo-deny checks the same and the advisories.
+
+use crate::rules::{read, root};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// The packages of Cargo.lock as cargo describes them.
+fn packages() -> Vec<serde_json::Value> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--locked"]).current_dir(root());
+    let output = cargo.output().unwrap_or_else(|error| panic!("cargo: {error}"));
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
+    metadata["packages"].as_array().unwrap_or_else(|| panic!("no packages")).clone()
+}
+
+/// The quoted words between `start` and the next `]` of `.deny.toml`; of a table's row, those at `crate`.
+fn listed(start: &str) -> Vec<String> {
+    let text = read(&root().join(".deny.toml"));
+    let list = text.split_once(start).and_then(|(_, rest)| rest.split_once("\n]").or(rest.split_once(']')));
+    let Some((list, _)) = list else { panic!("no {start} in .deny.toml") };
+    let list = list.split_once(']').map_or(list, |(list, _)| list);
+    let quoted = |line: &str| line.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    if list.contains("crate = ") {
+        return list.lines().filter_map(|line| quoted(line).into_iter().next()).collect();
+    }
+    quoted(list)
+}
+
+/// Whether the SPDX expression `text` can be satisfied by `allowed` alone.
+fn satisfied(text: &str, allowed: &[String]) -> bool {
+    fn all(words: &mut std::iter::Peekable<std::vec::IntoIter<String>>, allowed: &[String]) -> bool {
+        let mut any = false;
+        loop {
+            // AND binds closer than OR.
+            let mut both = true;
+            loop {
+                let word = words.next().unwrap_or_default();
+                let mut known = if word == "(" { all(words, allowed) } else { allowed.contains(&word) };
+                if words.next_if(|word| word == "WITH").is_some() {
+                    // An exception allows more, but nobody has looked at it.
+                    words.next();
+                    known = false;
+                }
+                both &= known;
+                if words.next_if(|word| word == "AND").is_none() {
+                    break;
+                }
+            }
+            any |= both;
+            if words.next_if(|word| word == "OR").is_none() {
+                words.next_if(|word| word == ")");
+                return any;
+            }
+        }
+    }
+    let spaced = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let words: Vec<String> = spaced.split_whitespace().map(str::to_owned).collect();
+    all(&mut words.into_iter().peekable(), allowed)
+}
+
+#[test]
+fn dependencies_have_known_licences_and_come_from_one_registry() {
+    let allowed = listed("\nallow = [");
+    assert!(allowed.contains(&"MIT".to_owned()), "{allowed:?}");
+    for (text, expected) in [
+        ("MIT OR GPL-3.0", true),
+        ("MIT AND GPL-3.0", false),
+        ("(GPL-3.0 OR MIT) AND Zlib", true),
+        ("GPL-3.0/LGPL-2.1", false),
+        ("Apache-2.0 WITH LLVM-exception", false),
+        ("", false),
+    ] {
+        assert_eq!(satisfied(text, &allowed), expected, "{text:?}");
+    }
+    let packages = packages();
+    assert!(packages.len() > 50, "{} packages", packages.len());
+    for package in &packages {
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(satisfied(licence, &allowed), "{}: licence {licence:?}", package["name"]);
+        let source = package["source"].as_str().unwrap_or("here");
+        let known = ["here", "registry+https://github.com/rust-lang/crates.io-index"];
+        assert!(known.contains(&source), "{}: from {source}", package["name"]);
+    }
+}
+
+#[test]
+fn no_crate_is_there_twice_but_for_those_listed() {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages() {
+        let text = |name: &str| package[name].as_str().unwrap_or_default().to_owned();
+        versions.entry(text("name")).or_default().insert(text("version"));
+    }
+    let doubled: Vec<&String> =
+        versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name).collect();
+    let mut skipped: Vec<String> = listed("\nskip = [");
+    skipped.iter_mut().for_each(|entry| entry.truncate(entry.find('@').unwrap_or(entry.len())));
+    assert_eq!(doubled, skipped.iter().collect::<Vec<_>>(), "twice in Cargo.lock; skipped in .deny.toml");
+}

@@ -1,0 +1,88 @@
+/** Lesson 8: which channels are tied, derived from the graph; and an attempt to cut one alone. */
+
+import { select } from '../shared/controls.ts';
+import { button, grouped, make } from '../shared/dom.ts';
+import { call } from '../shared/library.ts';
+import { numberSetting, remember } from '../shared/state.ts';
+
+interface Coupled {
+  nodes: { name: string; op: string; inputs: number[]; channels: number; groups: number[] }[];
+  groups: { width: number; pacesetter: string | null; followers: string[]; members: string[]; frozen: string | null }[];
+  macs: number; params: number;
+}
+interface Alone { done: boolean; why?: string }
+interface Together { done: boolean; why?: string; narrower: { name: string; before: number; after: number }[]; macsBefore: number; macsAfter: number; paramsBefore: number; paramsAfter: number }
+
+const MODELS: [string, string][] = [
+  ['lenet', 'LeNet'], ['resnet20', 'ResNet-20, projections'], ['resnet20 a', 'ResNet-20, option A'], ['densenet40', 'DenseNet-40'], ['mobilenet_v2', 'MobileNet V2'],
+];
+
+export default async function couplings(block: HTMLElement): Promise<void> {
+  let coupled: Coupled;
+  let node = numberSetting('node', 1, 0, 100_000);
+  const model = select('network', 'Network', MODELS, 'resnet20', () => {
+    node = 1;
+    void load();
+  });
+  const list = make('div', { class: 'network', tabindex: '0', role: 'region', 'aria-label': 'Layers of the network' });
+  const told = make('div');
+  const result = make('div', { class: 'status', role: 'status' });
+  const alone = button('Cut a channel of this layer alone', async () => {
+    const { name } = coupled.nodes[node]!;
+    const { value } = await call<Alone>('cut-alone', { model: model.value, node: name });
+    result.replaceChildren(
+      value.done
+        ? make('p', { class: 'verdict good' }, `${name} could be cut alone.`)
+        : make('p', { class: 'verdict bad' }, `It breaks: ${value.why}.`),
+    );
+    block.dataset.alone = value.done ? 'done' : 'broke';
+  });
+  const together = button('Cut that channel everywhere it is tied', async () => {
+    const group = coupled.nodes[node]!.groups[0]!;
+    const { value } = await call<Together>('cut-together', { model: model.value, group });
+    block.dataset.together = value.done ? 'done' : 'refused';
+    result.replaceChildren(
+      ...(value.done
+        ? [
+          make('p', { class: 'verdict good' }, `The network is whole. ${value.narrower.length} layers became narrower:`),
+          make('p', {}, value.narrower.map(({ name, before, after }) => `${name} ${before} → ${after}`).join(', ')),
+          make('p', {}, `${grouped(value.macsBefore)} multiply-adds before, ${grouped(value.macsAfter)} after; ${grouped(value.paramsBefore)} parameters, ${grouped(value.paramsAfter)}.`),
+        ]
+        : [make('p', { class: 'verdict bad' }, value.why ?? '')]),
+    );
+  });
+  block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together), result);
+
+  async function load(): Promise<void> {
+    coupled = (await call<Coupled>('couplings', { model: model.value })).value;
+    node = Math.min(node, coupled.nodes.length - 1);
+    draw();
+  }
+  function draw(): void {
+    remember({ node });
+    result.replaceChildren();
+    const mine = new Set(coupled.nodes[node]!.groups);
+    const rows = coupled.nodes.map(({ name, op, inputs, channels, groups }, id) => {
+      const choose = make('button', { type: 'button', 'aria-pressed': String(id === node) }, name);
+      choose.onclick = () => {
+        node = id;
+        draw();
+        list.querySelector<HTMLElement>('[aria-pressed="true"]')?.focus();
+      };
+      const tied = groups.some((group) => mine.has(group));
+      return make('tr', tied ? { class: 'tied' } : {},
+        make('th', { scope: 'row' }, choose), make('td', {}, op), make('td', {}, inputs.map((input) => coupled.nodes[input]!.name).join(', ')),
+        make('td', {}, String(channels)), make('td', {}, `${groups.join(', ')}${tied ? ' ●' : ''}`));
+    });
+    const head = make('tr', {}, ...['layer', 'operator', 'reads', 'channels', 'group'].map((text) => make('th', { scope: 'col' }, text)));
+    list.replaceChildren(make('table', {}, make('caption', {}, 'Choose a layer; ● marks those that share channels with it'), make('thead', {}, head), make('tbody', {}, ...rows)));
+    told.replaceChildren(
+      ...[...mine].map((index) => {
+        const { width, pacesetter, followers, members, frozen } = coupled.groups[index]!;
+        const who = frozen ? `They stay: ${frozen}.` : `Pacesetter is ${pacesetter}${followers.length ? `; ${followers.join(', ')} follow` : '; nobody follows'}.`;
+        return make('p', {}, `Group ${index}: ${width} ${width === 1 ? 'channel that goes' : 'channels, each of which goes'} through ${members.length} layers. ${who}`);
+      }),
+    );
+  }
+  await load();
+}

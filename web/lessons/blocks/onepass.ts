@@ -1,0 +1,38 @@
+/** Lesson 4: the variance of numbers far from zero, by two formulas. */
+
+import { chart, legend, type Series } from '../shared/chart.ts';
+import { slider } from '../shared/controls.ts';
+import { few, latest, make, table } from '../shared/dom.ts';
+import { call } from '../shared/library.ts';
+
+interface Variance { exact: number; twin: number; onePass: number; mean: number; unbiased: number }
+
+export default async function onepass(block: HTMLElement): Promise<void> {
+  const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, latest(() => draw()));
+  const holder = make('div');
+  const curve = make('div');
+  block.append(make('div', { class: 'controls' }, mean.root), holder, curve);
+  const of = async (mean: number) => (await call<Variance>('variance', { mean, spread: 1, count: 4096 })).value;
+
+  async function draw(): Promise<void> {
+    const found = await of(mean.value);
+    const error = (x: number) => few(Math.abs(x - found.exact) / found.exact, 2);
+    holder.replaceChildren(
+      table(`Variance of 4,096 numbers around ${few(mean.value)}`, ['formula', 'variance', 'relative error'], [
+        ['in float64', few(found.exact, 6), '–'],
+        ['mean of (x − mean)², as the twin', few(found.twin, 6), error(found.twin)],
+        ['mean of x² less the square of the mean, in float32', few(found.onePass, 6), error(found.onePass)],
+      ]),
+    );
+  }
+  const points: { two: [number, number][]; one: [number, number][] } = { two: [], one: [] };
+  for (let power = 0; power <= 5; power += 0.25) {
+    const at = 10 ** power;
+    const found = await of(at);
+    points.two.push([at, Math.max(1e-9, Math.abs(found.twin - found.exact) / found.exact)]);
+    points.one.push([at, Math.max(1e-9, Math.abs(found.onePass - found.exact) / found.exact)]);
+  }
+  const series: Series[] = [{ name: 'one pass', colour: 1, points: points.one }, { name: 'two passes', colour: 0, points: points.two, dashed: true }];
+  curve.append(chart(series, { x: 'mean of the numbers', y: 'relative error', logX: true, logY: true }, 'Relative error of the variance by the mean of the numbers: one pass grows with the square of the mean and passes 1 near a mean of 1,000; two passes stay small.'), legend(series));
+  await draw();
+}

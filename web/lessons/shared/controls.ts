@@ -1,0 +1,113 @@
+/** Sliders and choices with labels, kept in the address. */
+
+import { few, fresh, make } from './dom.ts';
+import { numberSetting, remember, setting } from './state.ts';
+
+export interface Slider {
+  root: HTMLElement;
+  readonly value: number;
+  set(value: number): void;
+}
+
+/** A slider; `scale` log puts the range on powers. */
+export function slider(
+  name: string, label: string, { least, most, step, start, log }: { least: number; most: number; step: number; start: number; log?: boolean },
+  change: (value: number) => void,
+): Slider {
+  const id = fresh('slider');
+  const to = (x: number) => (log ? Math.log10(x) : x);
+  const from = (x: number) => (log ? 10 ** x : x);
+  const value = numberSetting(name, start, least, most);
+  const input = make('input', { id, type: 'range', min: String(to(least)), max: String(to(most)), step: String(step), value: String(to(value)) });
+  const output = make('output', { for: id });
+  const show = () => {
+    output.textContent = few(current());
+    input.setAttribute('aria-valuetext', few(current()));
+  };
+  const current = () => (log ? Number(from(Number(input.value)).toPrecision(2)) : Number(input.value));
+  input.oninput = () => {
+    show();
+    remember({ [name]: current() });
+    change(current());
+  };
+  show();
+  return {
+    root: make('div', { class: 'control' }, make('label', { for: id }, label), input, output),
+    get value() {
+      return current();
+    },
+    set(value) {
+      input.value = String(to(value));
+      show();
+      remember({ [name]: current() });
+    },
+  };
+}
+
+export interface Select {
+  root: HTMLElement;
+  readonly value: string;
+  set(value: string): void;
+}
+
+/** A choice of one of several. */
+export function select(name: string, label: string, options: [string, string][], start: string, change: (value: string) => void): Select {
+  const id = fresh('select');
+  const field = make('select', { id }, ...options.map(([value, text]) => make('option', { value }, text)));
+  const wanted = setting(name, start);
+  field.value = options.some(([value]) => value === wanted) ? wanted : start;
+  field.onchange = () => {
+    remember({ [name]: field.value });
+    change(field.value);
+  };
+  return {
+    root: make('div', { class: 'control' }, make('label', { for: id }, label), field),
+    get value() {
+      return field.value;
+    },
+    set(value) {
+      field.value = value;
+      remember({ [name]: value });
+    },
+  };
+}
+
+/** Play, step and reset: `step` advances once and says whether there is more. */
+export function player(step: () => Promise<boolean>, reset: () => Promise<void>, labels = { step: 'Step', reset: 'Reset' }) {
+  let playing = false;
+  let busy = Promise.resolve();
+  const play = make('button', { type: 'button', class: 'primary', 'aria-pressed': 'false' }, 'Play');
+  const one = make('button', { type: 'button' }, labels.step);
+  const again = make('button', { type: 'button' }, labels.reset);
+  const show = () => {
+    play.textContent = playing ? 'Pause' : 'Play';
+    play.setAttribute('aria-pressed', String(playing));
+  };
+  const stop = () => {
+    playing = false;
+    show();
+  };
+  const queue = (what: () => Promise<void>) => (busy = busy.then(what, what));
+  play.onclick = () => {
+    playing = !playing;
+    show();
+    if (playing) {
+      void queue(async () => {
+        try {
+          while (playing && (await step())) await new Promise(requestAnimationFrame);
+        } finally {
+          stop();
+        }
+      });
+    }
+  };
+  one.onclick = () => {
+    stop();
+    void queue(async () => void (await step()));
+  };
+  again.onclick = () => {
+    stop();
+    void queue(reset);
+  };
+  return { root: make('div', { class: 'buttons' }, play, one, again), stop };
+}

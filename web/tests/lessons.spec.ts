@@ -1,0 +1,335 @@
+// The lessons as built: every live block on WebGPU (SwiftShader) and on the CPU, every exercise, and what readers get wrong.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { chromium, type Locator, type Page } from '@playwright/test';
+import { LESSONS } from '../lessons/frame/course.ts';
+import { EXERCISES } from '../lessons/frame/exercises.ts';
+import { expect, test, watch, web } from './support.ts';
+
+const PAGES = ['index', ...LESSONS.map(({ file }) => file), 'teacher'];
+const lessonOf = (part: string) => LESSONS.find(({ file }) => file.includes(part))!.file;
+
+async function open(page: Page, site: string, name: string, query = ''): Promise<void> {
+  await page.goto(`${site}lessons/${name}.html${query}`);
+  await expect.poll(() => page.locator('[data-block]:not([data-ready])').count(), { timeout: 60_000 }).toBe(0);
+  expect(await page.locator('[data-ready="failed"]').allInnerTexts()).toEqual([]);
+}
+
+const block = (page: Page, name: string) => page.locator(`[data-block="${name}"]`);
+
+async function slide(within: Locator, label: string, key: string, times = 1): Promise<void> {
+  const slider = within.getByRole('slider', { name: label });
+  await slider.focus();
+  for (let i = 0; i < times; i++) await slider.press(key);
+}
+
+/** What each live block must do, besides opening. */
+const LIVE: Record<string, (within: Locator, page: Page, device: string) => Promise<void>> = {
+  pixel: async (within, page, device) => {
+    await within.getByLabel('Filter').selectOption('blur');
+    await within.getByRole('button', { name: /^Output row 1, column 1/ }).click();
+    // The sum of nine pixels around the third row and column of the picture in the lesson.
+    await expect(within.locator('[data-sum]')).toHaveText('58');
+    await expect(within.getByText(device === 'cpu' ? 'Computed by the twin in Rust' : 'Your GPU, with shaders/conv2d_forward_direct.wgsl, says 58 here')).toBeVisible();
+    await within.getByRole('button', { name: 'Next pixel' }).click();
+    await expect(page).toHaveURL(/output=6/);
+    await slide(within, 'Stride', 'ArrowRight');
+    await expect(within.getByRole('button', { name: /^Output row/ })).toHaveCount(4);
+  },
+  picture: async (within, _, device) => {
+    await expect(within.getByText(device === 'cpu' ? 'after the filter, by the twin' : 'after the filter, by your GPU').first()).toBeVisible();
+    await slide(within, 'Picture', 'ArrowRight', 2);
+    await expect(within.locator('.status, .sizes').last()).toContainText('7,056 multiply-adds');
+  },
+  differences: async (within, _, device) => {
+    await expect(within.getByRole('columnheader')).toHaveCount(device === 'cpu' ? 4 : 5);
+    await slide(within, 'h:', 'End');
+    await expect(within.getByText('differences, h = 1')).toBeVisible();
+  },
+  grid: async (within) => {
+    await within.getByRole('button', { name: 'First' }).click();
+    await expect(within.locator('[data-place]')).toHaveText('k 0, p 0, q 0');
+    await within.getByRole('button', { name: 'Next invocation' }).click();
+    await expect(within.locator('[data-place]')).toHaveText('k 0, p 0, q 1');
+  },
+  measure: async (within, _, device) => {
+    await within.getByLabel('Layer').selectOption('first');
+    await within.getByRole('button', { name: 'Measure' }).click();
+    await expect(within.locator('tbody tr')).toHaveCount(device === 'cpu' ? 1 : 6, { timeout: 120_000 });
+    const rows = await within.locator('tbody tr').all();
+    for (const row of rows.slice(1)) {
+      // Every variant agrees with the twin.
+      const apart = await row.locator('td').last().innerText();
+      expect(Number(apart.replace('−', '-'))).toBeLessThan(3e-5);
+    }
+  },
+  normalise: async (within) => {
+    await expect(within.locator('p[role=status]')).toContainText('Mean 3.94');
+    await expect(within.locator('p[role=status]')).toContainText('deviation 1.00 go out');
+    await slide(within, 'γ', 'Home');
+    await expect(within.locator('p[role=status]')).toContainText('deviation 3.00 go out');
+  },
+  onepass: async (within) => {
+    await expect(within.getByRole('row', { name: /in float32/ })).toContainText('−');
+    await slide(within, 'Mean of the numbers', 'Home');
+    await expect(within.getByText('Variance of 4,096 numbers around 1', { exact: true })).toBeVisible();
+  },
+  plane: async (within) => {
+    await within.getByRole('button', { name: 'Step', exact: true }).click();
+    await expect(within.getByText(/^Step 1\./)).toBeVisible();
+    await within.getByRole('button', { name: 'Play' }).click();
+    await expect.poll(async () => Number((await within.locator('[data-measured]').innerText()).replace('−', '-')), { timeout: 30_000 }).toBeLessThan(-3);
+    await within.getByRole('button', { name: 'Pause' }).click();
+    const [measured, forecast] = await Promise.all(['[data-measured]', '[data-forecast]'].map((at) => within.locator(at).innerText()));
+    expect(Math.abs(Number(measured!.replace('−', '-')) - Number(forecast!.replace('−', '-')))).toBeLessThan(0.05);
+    await within.getByRole('button', { name: 'Reset' }).click();
+    await expect(within.getByText(/^Step 0\./)).toBeVisible();
+  },
+  cluster: async (within) => {
+    await expect(within.locator('[data-chi]')).toHaveText('17.18');
+    await within.getByLabel('Clusters by').selectOption('even');
+    await expect(within.locator('[data-chi]')).toHaveText('22.45');
+    await slide(within, 'Clusters: filters that stay', 'End');
+    await expect(within.locator('[data-chi]')).toHaveText('0');
+  },
+  surgery: async (within) => {
+    await expect(within.getByText('1,000 of 1,000 answers are the same')).toBeVisible();
+    await slide(within, 'By how much it differs', 'ArrowRight', 10);
+    await expect(within).toHaveAttribute('data-exact', 'false', { timeout: 30_000 });
+    await slide(within, 'By how much it differs', 'Home');
+    await expect(within).toHaveAttribute('data-exact', 'true', { timeout: 30_000 });
+  },
+  couplings: async (within) => {
+    await within.getByRole('button', { name: 'layer1.0.conv2', exact: true }).click();
+    await within.getByRole('button', { name: 'Cut a channel of this layer alone' }).click();
+    await expect(within.getByText(/^It breaks: .*expected 16 channels, found 15x32x32/)).toBeVisible();
+    await within.getByRole('button', { name: 'Cut that channel everywhere it is tied' }).click();
+    await expect(within.getByText('The network is whole. 15 layers became narrower:')).toBeVisible();
+    await within.getByRole('combobox', { name: 'Network' }).selectOption('lenet');
+    await within.getByRole('button', { name: 'fc', exact: true }).click();
+    await within.getByRole('button', { name: 'Cut that channel everywhere it is tied' }).click();
+    await expect(within).toHaveAttribute('data-together', 'refused');
+  },
+  duel: async (within) => {
+    await within.getByRole('button', { name: '10 steps' }).click();
+    await expect(within).toHaveAttribute('data-step', '10', { timeout: 60_000 });
+    await within.getByRole('button', { name: 'Cut both' }).click();
+    await expect(within.getByRole('row', { name: /equal answers/ })).toBeVisible({ timeout: 60_000 });
+    await within.getByRole('button', { name: 'Reset' }).click();
+    await expect(within).toHaveAttribute('data-step', '0');
+  },
+  sensitivity: async (within) => {
+    await within.getByRole('button', { name: 'Measure' }).click();
+    await expect(within).toHaveAttribute('data-measured', 'yes', { timeout: 120_000 });
+    await expect(within.getByRole('img')).toHaveCount(1);
+  },
+  scale: async (within) => {
+    await within.getByRole('button', { name: 'Measure' }).click();
+    await expect(within).toHaveAttribute('data-measured', 'yes', { timeout: 120_000 });
+    await expect(within.getByRole('row', { name: /^1\/2 88,592/ })).toBeVisible();
+  },
+};
+
+for (const device of ['auto', 'cpu']) {
+  for (const { file } of LESSONS) {
+    test(`${file} opens and its live blocks run on ${device === 'cpu' ? 'the CPU' : 'WebGPU'}`, async ({ page, site }) => {
+      const problems = watch(page, site);
+      await open(page, site, file, device === 'cpu' ? '?device=cpu' : '');
+      await expect(page.locator('#device-name')).toHaveText(device === 'cpu' ? 'CPU' : /swiftshader/i);
+      for (const within of await page.locator('[data-block]').all()) {
+        const kind = (await within.getAttribute('data-block'))!;
+        if (kind === 'source') await expect(within.locator('pre').last()).toContainText(/\w/);
+        else if (kind !== 'exercise') await LIVE[kind]!(within, page, device);
+      }
+      expect(problems).toEqual([]);
+    });
+  }
+}
+
+test('the blocks of training run on WebGPU too where it is asked for', async ({ page, site }) => {
+  const problems = watch(page, site);
+  await open(page, site, lessonOf('surgery'), '?device=gpu');
+  await LIVE.surgery!(block(page, 'surgery'), page, 'gpu');
+  await open(page, site, lessonOf('zero'), '?device=gpu');
+  await LIVE.duel!(block(page, 'duel'), page, 'gpu');
+  expect(problems).toEqual([]);
+});
+
+for (const { file } of LESSONS) {
+  test(`${file}: every starting text fails its check and every solution passes`, async ({ page, site }) => {
+    const problems = watch(page, site);
+    await open(page, site, file);
+    const exercises = await page.locator('[data-block="exercise"][data-id]').all();
+    expect(exercises.length).toBeGreaterThan(0);
+    for (const within of exercises) {
+      const exercise = EXERCISES[(await within.getAttribute('data-id'))!]!;
+      const check = within.getByRole('button', { name: 'Run and check' });
+      await check.click();
+      await expect(within).toHaveAttribute('data-outcome', 'wrong', { timeout: 60_000 });
+      await expect(within.getByRole('row', { name: /the twin’s/ })).toBeVisible();
+      for (const hint of exercise.hints) {
+        await within.getByRole('button', { name: 'Hint' }).click();
+        await expect(within.getByText(hint)).toBeVisible();
+      }
+      await within.getByRole('button', { name: 'Show the solution' }).click();
+      await check.click();
+      await expect(within).toHaveAttribute('data-outcome', 'passed', { timeout: 60_000 });
+      await within.getByRole('button', { name: 'Reset' }).click();
+      await check.click();
+      await expect(within).toHaveAttribute('data-outcome', 'wrong', { timeout: 60_000 });
+    }
+    expect(problems).toEqual([]);
+  });
+}
+
+test.describe('what readers get wrong', () => {
+  const real = readFileSync(resolve(web, '../shaders/accumulate.wgsl'), 'utf8');
+
+  async function playground(page: Page, site: string): Promise<Locator> {
+    await open(page, site, lessonOf('gpu'));
+    return page.locator('[data-block="exercise"]:not([data-id])');
+  }
+  async function run(within: Locator, text: string, outcome: string): Promise<void> {
+    await within.getByRole('textbox').fill(text);
+    await within.getByRole('button', { name: 'Run', exact: true }).click();
+    await expect(within).toHaveAttribute('data-outcome', outcome, { timeout: 60_000 });
+  }
+
+  test('a syntax error shows naga’s message with line and column', async ({ page, site }) => {
+    const problems = watch(page, site);
+    const within = await playground(page, site);
+    const lines = real.split('\n');
+    const at = lines.findIndex((line) => line.includes('let i ='));
+    lines[at] = lines[at]!.replace('let i =', 'let i 5 =');
+    await run(within, lines.join('\n'), 'syntax');
+    const column = lines[at]!.indexOf('5') + 1;
+    await expect(within.getByText(`naga: Line ${at + 1}, column ${column}: `)).toBeVisible();
+    await expect(within.locator('.numbers .bad')).toHaveText(String(at + 1));
+    await run(within, real.replace('params.len', 'params.length'), 'syntax');
+    await expect(within.getByText(/naga: Line \d+, column \d+: .*length/)).toBeVisible();
+    await run(within, real, 'passed');
+    expect(problems).toEqual([]);
+  });
+
+  test('an endless loop, a too large dispatch or workgroup and a lost device leave the page usable', async ({ page, site }) => {
+    const problems = watch(page, site);
+    const within = await playground(page, site);
+    const first = real.indexOf('{', real.indexOf('fn main')) + 1;
+    const into = (code: string) => `${real.slice(0, first)}\n${code}\n${real.slice(first)}`;
+    await run(within, into('    loop { }'), 'stopped');
+    await expect(within.getByText('went round more than 20,000 times')).toBeVisible();
+    await run(within, into('    var a = 1u;\n    while a > 0u { a = a + 1u; for (; a > 0u; ) { a |= 1u; } }'), 'stopped');
+
+    await run(within, real.replace('@workgroup_size(64)', '@workgroup_size(1024)'), 'syntax');
+    await expect(within.getByText('a workgroup of 1024 x 1 x 1 invocations is too large')).toBeVisible();
+
+    await within.getByText('Grid', { exact: true }).click();
+    await within.getByLabel('Workgroups of the dispatch').fill('1000000000');
+    await run(within, real, 'refused');
+    await expect(within.getByText('64,000,000,000 invocations')).toBeVisible();
+    await within.getByLabel('Workgroups of the dispatch').fill('');
+
+    await page.evaluate(() => document.dispatchEvent(new Event('lose-device')));
+    // Either the run still meets the old device and says so, or it has a new one; the next is right in any case.
+    await within.getByRole('button', { name: 'Run', exact: true }).click();
+    await expect(within).toHaveAttribute('data-outcome', /passed|refused/, { timeout: 60_000 });
+    await run(within, real, 'passed');
+    expect(problems).toEqual([]);
+  });
+
+  test('a workgroup that is smaller leaves numbers out, and the first is shown', async ({ page, site }) => {
+    const within = await playground(page, site);
+    await run(within, real.replace('@workgroup_size(64)', '@workgroup_size(32)'), 'wrong');
+    await expect(within.getByRole('row', { name: /^yours/ })).toBeVisible();
+  });
+
+  test('a reader’s text stays, and Reset brings the original back', async ({ page, site }) => {
+    const within = await playground(page, site);
+    await within.getByRole('textbox').fill('// mine\n');
+    await page.reload();
+    await expect(within.getByRole('textbox')).toHaveValue('// mine\n');
+    await expect(within.getByText('This is your text of last time')).toBeVisible();
+    await within.getByRole('button', { name: 'Reset' }).click();
+    await expect(within.getByRole('textbox')).toHaveValue(real);
+  });
+});
+
+test('without WebGPU the lessons say so, run on the twins, and naga still reads', async ({ site }, info) => {
+  const { executablePath } = info.project.use.launchOptions!;
+  const browser = await chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] });
+  const page = await browser.newPage();
+  const problems = watch(page, site);
+  await open(page, site, lessonOf('convolution'));
+  await expect(page.locator('#no-gpu')).toContainText('This browser offers no WebGPU');
+  await LIVE.pixel!(block(page, 'pixel'), page, 'cpu');
+  const exercise = block(page, 'exercise').first();
+  await expect(exercise.getByText('There is no GPU to run this on')).toBeVisible();
+  await exercise.getByRole('button', { name: 'Run and check' }).click();
+  await expect(exercise).toHaveAttribute('data-outcome', 'no-gpu');
+  expect(problems).toEqual([]);
+  await browser.close();
+});
+
+test('settings are in the address', async ({ page, site }) => {
+  await open(page, site, lessonOf('clusters'));
+  const within = block(page, 'cluster');
+  await within.getByLabel('Clusters by').selectOption('imbalanced');
+  await slide(within, 'Clusters: filters that stay', 'ArrowLeft', 3);
+  await expect(page).toHaveURL(/method=imbalanced&keep=5/);
+  await expect(within.locator('[data-chi]')).toHaveText('30.51');
+  await open(page, site, lessonOf('clusters'), new URL(page.url()).search);
+  await expect(block(page, 'cluster').locator('[data-chi]')).toHaveText('30.51');
+});
+
+test('every link leads somewhere, and nothing is asked of another host', async () => {
+  const dist = join(web, 'dist');
+  const names = readdirSync(join(dist, 'lessons')).filter((name) => name.endsWith('.html'));
+  expect(names.sort()).toEqual(PAGES.map((name) => `${name}.html`).sort());
+  const text = (path: string) => readFileSync(path, 'utf8');
+  let links = 0;
+  for (const name of names) {
+    const html = text(join(dist, 'lessons', name));
+    for (const [, target] of html.matchAll(/(?:href|src)="([^"]+)"/g)) {
+      if (target!.startsWith('data:')) continue;
+      const [path, anchor] = target!.split('#');
+      const file = path ? resolve(dist, 'lessons', path) : join(dist, 'lessons', name);
+      expect(file.startsWith(dist), `${name}: ${target}`).toBe(true);
+      const found = text(file);
+      if (anchor) expect(found, `${name}: ${target}`).toContain(`id="${anchor}"`);
+      links++;
+    }
+    expect(html).toMatch(/Content-Security-Policy" content="default-src 'none'/);
+  }
+  expect(links).toBeGreaterThan(60);
+});
+
+const axe = readFileSync(resolve(web, 'node_modules/axe-core/axe.min.js'), 'utf8');
+for (const scheme of ['light', 'dark'] as const) {
+  test(`contrast, labels and structure pass axe, ${scheme}; nothing overflows at phone width`, async ({ browser, site }) => {
+    const context = await browser.newContext({ colorScheme: scheme, bypassCSP: true, viewport: { width: 390, height: 844 } });
+    for (const name of PAGES) {
+      const page = await context.newPage();
+      await open(page, site, name);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      expect(wide, `${name} overflows`).toBeLessThanOrEqual(0);
+      await page.evaluate(axe);
+      const found = await page.evaluate(async () => {
+        const { violations } = await (window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe.run();
+        return violations.map(({ id, nodes }) => `${id}: ${nodes[0]!.html.slice(0, 200)} ${nodes[0]!.failureSummary}`);
+      });
+      expect(found, name).toEqual([]);
+      await page.close();
+    }
+    await context.close();
+  });
+}
+
+test('a lesson prints without its buttons, with all of its code', async ({ page, site }) => {
+  await open(page, site, lessonOf('backward'));
+  await page.emulateMedia({ media: 'print' });
+  await expect(page.getByRole('button', { name: 'Run and check' }).first()).toBeHidden();
+  const editor = page.locator('[data-id="relu-gradient"] .editor');
+  const [shown, whole] = await editor.evaluate((root) => [root.clientHeight, root.scrollHeight]);
+  expect(shown).toBeGreaterThanOrEqual(whole! - 2);
+});
