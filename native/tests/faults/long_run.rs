@@ -28,7 +28,7 @@ pub(crate) fn grown(steps: usize) -> Vec<Row> {
         return vec![Row::skipped(fault("all devices"), "the system does not tell resident memory")];
     }
     let mut cpu = Row::new(fault("CPU"));
-    cpu.count(train(Device::cpu("a test"), steps).map_err(|growth| growth.to_string()));
+    cpu.count(train(Device::cpu("a test"), steps));
     let gpu = if std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1") {
         Row::skipped(fault("GPU"), "CENTRIPETAL_SKIP_GPU=1")
     } else {
@@ -36,16 +36,7 @@ pub(crate) fn grown(steps: usize) -> Vec<Row> {
             Ok(device) => {
                 let name = device.info().name.clone();
                 let mut row = Row::new(fault(&name));
-                match train(device, steps) {
-                    // Seen with Mesa 22.3.6: some kernels make it grow by 300 kB a step, and the same commands leave
-                    // SwiftShader level. What Rust has allocated is checked all the same.
-                    Err(Growth::OfTheProcess(told)) if name.contains("llvmpipe") => {
-                        let why =
-                            format!("lavapipe itself grows, name SwiftShader by VK_DRIVER_FILES: {told}");
-                        return vec![cpu, Row::skipped(fault(&name), &why)];
-                    }
-                    ended => row.count(ended.map_err(|growth| growth.to_string())),
-                }
+                row.count(train(device, steps));
                 row
             }
             Err(error) => {
@@ -58,23 +49,8 @@ pub(crate) fn grown(steps: usize) -> Vec<Row> {
     vec![cpu, gpu]
 }
 
-/// Why a long run failed.
-enum Growth {
-    /// The process has grown, but nothing that Rust allocated.
-    OfTheProcess(String),
-    Other(String),
-}
-
-impl std::fmt::Display for Growth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Growth::OfTheProcess(told) | Growth::Other(told) => f.write_str(told),
-        }
-    }
-}
-
-fn train(device: Device, steps: usize) -> Result<(), Growth> {
-    let text = |error: centripetal::Error| Growth::Other(error.to_string());
+fn train(device: Device, steps: usize) -> Result<(), String> {
+    let text = |error: centripetal::Error| error.to_string();
     let images = Synthetic { shape: [1, 8, 8], ..Synthetic::default() };
     let data = Arc::new(images.generate(Split::Train, 64).map_err(text)?);
     let graph = models::build("lenet", &ModelConfig::new(Shape::new(1, 8, 8), 10)).map_err(text)?;
@@ -92,7 +68,7 @@ fn train(device: Device, steps: usize) -> Result<(), Growth> {
         if step % 10 == 9 {
             let metrics = block_on(trainer.metrics()).map_err(text)?;
             if metrics.bad_step > 0 {
-                return Err(Growth::Other(format!("the loss is not finite at step {}", metrics.bad_step)));
+                return Err(format!("the loss is not finite at step {}", metrics.bad_step));
             }
         }
         // By then pools and caches have what they need.
@@ -101,20 +77,15 @@ fn train(device: Device, steps: usize) -> Result<(), Growth> {
         }
     }
     let Some(((early, ours_early), late)) = early.zip(resident()) else {
-        return Err(Growth::Other("resident memory is not told".to_owned()));
+        return Err("resident memory is not told".to_owned());
     };
     let ours_late = MEMORY.current_usage();
     if late <= early + SLACK && ours_late <= ours_early + SLACK_OF_OURS {
         return Ok(());
     }
-    let told = format!(
+    Err(format!(
         "resident memory went from {early} to {late} kB, what Rust has of it from {ours_early} to {ours_late} bytes"
-    );
-    Err(if ours_late <= ours_early + SLACK_OF_OURS {
-        Growth::OfTheProcess(told)
-    } else {
-        Growth::Other(told)
-    })
+    ))
 }
 
 /// Resident memory of this process in kB, where the system tells (Linux).
