@@ -51,7 +51,8 @@ fn main(
     var sum_1 = sum_0;
     var sum_2 = sum_0;
     var sum_3 = sum_0;
-    for (var n = 0u; n < params.n; n++) {
+    // Counted in elements of dy: Mesa's lavapipe 22.3 compiles a loop over params.n anew, and keeps it, at each dispatch.
+    while dy_at.x < params.n * params.k {
         let sample = vec4<f32>(x[x_at.x], x[x_at.y], x[x_at.z], x[x_at.w]);
         sum_0 += dy[dy_at.x] * sample;
         sum_1 += dy[dy_at.y] * sample;

@@ -168,8 +168,10 @@ fn weights_go_out_and_come_back() {
         if shape.starts_with('3') { &statistics[..] } else { &["--mean", "0.5", "--std", "0.25"] };
     let imported = json(&dir, &[&import[..], statistics].concat());
     assert_eq!(imported["classes"], classes);
-    let evaluated =
-        json(&dir, &["eval", "imported/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
+    let evaluated = json(
+        &dir,
+        &["eval", "imported/base.safetensors", "--data", "synthetic", "--test-limit", "50", "--batch", "20"],
+    );
     assert_eq!(evaluated["accuracy"], trained["base_accuracy"]);
     assert_eq!(evaluated["loss"], trained["base_loss"]);
     fails(&dir, &[&import[..], statistics].concat(), &["imported/base.safetensors", "--force"]);
@@ -796,7 +798,7 @@ fn folders_of_photographs_are_cut_at_random_and_a_broken_one_is_named() {
     }
     let words =
         ["train", "lenet", "--width", "0.25", "--data", "folder@128:photos", "--epochs", "2", "--batch", "4"];
-    let options = ["--device", "cpu", "--lr", "0.01"];
+    let options = ["--lr", "0.01"];
     for out in ["one", "two"] {
         ok(&dir, &[&words[..], &options, &["--out", out]].concat());
     }

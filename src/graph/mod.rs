@@ -15,6 +15,9 @@ use serde::Serialize;
 /// Most channels, pixels or nodes that a graph from a file may ask for: a guard against hostile files.
 const MAX_EXTENT: usize = 1 << 24;
 
+/// Most output channels of all nodes together, four times those of a ResNet-152: coupling keeps a hundred bytes for each.
+const MAX_CHANNELS: usize = 1 << 20;
+
 /// Whether a network can have an activation of this shape.
 pub(crate) fn is_sensible(shape: Shape) -> bool {
     let extents = [shape.c, shape.h, shape.w];
@@ -63,6 +66,7 @@ impl Graph {
     /// [`ErrorKind::Shape`] naming the first node whose inputs do not fit; graphs from files are checked by this.
     pub fn shapes(&self) -> Result<Vec<Shape>> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
+        let mut channels = 0;
         for (index, node) in self.nodes.iter().enumerate() {
             let fail = |expected: String, found: String| {
                 Error::new(ErrorKind::Shape, format!("checking node {index} ({})", node.name))
@@ -89,6 +93,11 @@ impl Graph {
             let shape = if index == 0 { self.input } else { node.op.operator().output_shape(&inputs)? };
             if !is_sensible(shape) {
                 return Err(fail("an output of sensible size".into(), shape.to_string()));
+            }
+            channels += shape.c;
+            if channels > MAX_CHANNELS {
+                let found = format!("{channels} up to here");
+                return Err(fail(format!("at most {MAX_CHANNELS} channels in all nodes together"), found));
             }
             shapes.push(shape);
         }

@@ -21,6 +21,9 @@ use picture::Part;
 /// Memory that a file of some kilobytes may take, hostile or not.
 const CEILING: usize = 64 << 20;
 
+/// What coupling may take for a graph of a million channels, which a kilobyte can describe.
+const GRAPH_CEILING: usize = 256 << 20;
+
 /// The pixels of a picture at its ceiling, once more in another format, and what its decoder holds.
 const PICTURE_CEILING: usize = 3 * picture::CEILING as usize;
 
@@ -36,9 +39,9 @@ pub(crate) struct Entry {
 
 /// All of them.
 pub(crate) const ENTRIES: &[Entry] = &[
-    Entry { name: "checkpoint", read: checkpoint, ceiling: CEILING },
+    Entry { name: "checkpoint", read: checkpoint, ceiling: GRAPH_CEILING },
     Entry { name: "state_dict", read: weights, ceiling: CEILING },
-    Entry { name: "onnx", read: onnx, ceiling: CEILING },
+    Entry { name: "onnx", read: onnx, ceiling: GRAPH_CEILING },
     Entry { name: "idx", read: idx, ceiling: CEILING },
     Entry { name: "cifar", read: cifar, ceiling: CEILING },
     Entry { name: "picked", read: picked, ceiling: CEILING },

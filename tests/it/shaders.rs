@@ -167,8 +167,7 @@ fn shaders_keep_to_the_baseline() {
     });
 }
 
-/// An index known only at run time moves a local from registers to memory: slow on every GPU, and with Mesa 22.3 lavapipe
-/// takes 300 kB more at each dispatch and gives none back.
+/// An index known only at run time moves a local from registers to memory, which is slow on every GPU.
 #[test]
 fn no_local_is_indexed_at_run_time() {
     each(|_, shader, module, _| {

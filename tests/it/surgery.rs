@@ -110,8 +110,10 @@ fn check_deletion(model: &Model, coupling: &Coupling, clusters: &Clusters, slim:
     assert_eq!(widths(&cut.graph), widths(slim), "{}", model.graph.name);
     let cpu = Device::cpu("test");
     let (before, after) = (logits(&cpu, &silent), logits(&cpu, &cut));
+    let scale = before.iter().fold(0f32, |most, x| most.max(x.abs()));
     let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= 1e-5, "{}: off by {worst}", model.graph.name);
+    // Other widths are added in another order: a few units in the last place of the largest logit.
+    assert!(worst <= 1e-6 * scale.max(10.0), "{}: off by {worst} of {scale}", model.graph.name);
 }
 
 #[test]

@@ -117,6 +117,7 @@ async function openPictures(
     shown.push(one);
   }
   progress(placed.length, placed.length);
+  skipped.sort();
   if (shown.length === 0) {
     throw problem(`reading ${skipped.slice(0, 4).join(', ')}`, 'a picture that the browser can show', 'none', 'Leave out what is no picture', 'data');
   }

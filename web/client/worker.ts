@@ -176,6 +176,7 @@ async function keep(): Promise<void> {
 
 /** Notes the state after single steps: before anything that could lose it, or once nothing else is to be done. */
 async function settle(): Promise<void> {
+  if (!unkept) return;
   unkept = false;
   await engine.keep();
 }
@@ -369,7 +370,7 @@ function transferable(result: unknown): Transferable[] {
 async function answer({ id, method, args }: Request): Promise<void> {
   const call = async () => {
     if (crashed) throw crashed;
-    if (unkept && method !== 'step') await settle();
+    if (method !== 'step') await settle();
     return methods[method]!(...(args as never[]));
   };
   try {

@@ -391,15 +391,13 @@ export class App {
 
   /** Runs `work` alone; whatever fails becomes a sentence, and the page stays usable. */
   async #doing(busy: string | null, work: () => Promise<void>): Promise<void> {
-    if (this.#state.busy && busy !== 'Starting') return;
+    const other = this.#state.busy;
+    if (other && busy !== 'Starting') return void notify(`Not now, the page is busy (${other}). Try again when that is done.`, 'warning');
     if (busy) this.store.set({ busy });
-    try {
-      await work();
-    } catch (error) {
-      notify(sentence(error));
-    } finally {
-      if (busy) this.store.set({ busy: null });
-    }
+    const failed = await work().then(() => null, sentence);
+    if (busy) this.store.set({ busy: null });
+    // Last, so that whoever reads it can go on.
+    if (failed !== null) notify(failed);
   }
 }
 

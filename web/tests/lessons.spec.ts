@@ -115,7 +115,8 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: '10 steps' }).click();
     await expect(within).toHaveAttribute('data-step', '10', { timeout: 60_000 });
     await within.getByRole('button', { name: 'Cut both' }).click();
-    await expect(within.getByRole('row', { name: /equal answers/ })).toBeVisible({ timeout: 60_000 });
+    await expect(within.getByRole('row', { name: /^equal answers/ })).toBeVisible({ timeout: 60_000 });
+    await expect(within.getByRole('row', { name: /^C-SGD 10 / })).toBeVisible();
     await within.getByRole('button', { name: 'Reset' }).click();
     await expect(within).toHaveAttribute('data-step', '0');
   },

@@ -227,7 +227,9 @@ test('the whole method: learns, collapses, is cut without loss', async ({ client
     const clustered = performance.now();
     const course: { deviation: number; forecast: number }[] = [];
     await new Promise<void>((resolve) => {
-      session.on('progress', ({ deviation, forecast }) => course.push({ deviation: deviation!, forecast: forecast! }));
+      session.on('progress', ({ phase, deviation, forecast }) => {
+        if (phase === 'centripetal') course.push({ deviation: deviation!, forecast: forecast! });
+      });
       session.on('paused', () => resolve());
       void session.train();
     });

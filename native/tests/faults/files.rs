@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use centripetal::rng::Rng;
@@ -39,8 +40,27 @@ fn format(entry: &Entry) -> Format {
     }
 }
 
+/// Ends this program, with a message, when a reader takes memory beyond all measure: before the machine suffers.
+fn guard() {
+    const MOST: usize = 2 << 30;
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_millis(2));
+            let used = MEMORY.current_usage();
+            if used > MOST {
+                eprintln!("lost: a reader took {used} bytes for {}", CURRENT.lock().expect("a name"));
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
+/// What is being read.
+static CURRENT: Mutex<String> = Mutex::new(String::new());
+
 /// Damages files for each reader in `tries` ways, all readers together.
 pub(crate) fn broken(tries: usize, seed: u64) -> Vec<Row> {
+    guard();
     // A panic is counted here; its message would only clutter.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -59,11 +79,13 @@ pub(crate) fn broken(tries: usize, seed: u64) -> Vec<Row> {
             row.count(whole);
         }
         for bytes in all(&fuzz().join("regressions").join(entry.name)) {
+            *CURRENT.lock().expect("a name") = format!("a regression of {}", entry.name);
             row.count(survives(entry, &bytes).map(drop).map_err(|loss| format!("a regression: {loss}")));
         }
         let mut rng = Rng::new(seed);
         for index in 0..each {
             let (bytes, how) = damage(format(entry), &seeds, &mut rng);
+            *CURRENT.lock().expect("a name") = format!("{}, file {index} of seed {seed}, {how}", entry.name);
             let outcome = survives(entry, &bytes).map(drop);
             row.count(outcome.map_err(|loss| {
                 let path = std::env::temp_dir().join(format!("centripetal-{}-{index}", entry.name));

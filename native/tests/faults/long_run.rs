@@ -34,7 +34,8 @@ pub(crate) fn grown(steps: usize) -> Vec<Row> {
     } else {
         match block_on(Device::open(DeviceChoice::Gpu)) {
             Ok(device) => {
-                let mut row = Row::new(fault(&device.info().name));
+                let name = device.info().name.clone();
+                let mut row = Row::new(fault(&name));
                 row.count(train(device, steps));
                 row
             }

@@ -31,7 +31,7 @@ export default async function differences(block: HTMLElement): Promise<void> {
       `weight ${Math.floor(i / 3)},${i % 3}`, few(twinSays, 5), ...(gpu ? [few(gpu[i], 5)] : []), few(value.differences[i], 5), few(Math.abs(twinSays - value.differences[i]!), 2),
     ]);
     holder.replaceChildren(
-      table(`Loss ${few(value.loss, 6)}; its slope along each of the nine weights`, ['', 'backward (twin)', ...(gpu ? ['backward (GPU)'] : []), `differences, h = ${few(h.value)}`, 'apart'], rows),
+      table(`Loss ${few(value.loss, 6)}; its slope along each of the nine weights`, ['tap', 'backward (twin)', ...(gpu ? ['backward (GPU)'] : []), `differences, h = ${few(h.value)}`, 'apart'], rows),
     );
     const series: Series[] = [
       { name: 'largest error of the nine', colour: 0, points: value.curve },

@@ -18,6 +18,8 @@ export default async function duel(block: HTMLElement): Promise<void> {
   const said = make('p', { class: 'figures', role: 'status' });
   const curves = make('div', { class: 'row' });
   const result = make('div', { class: 'status', role: 'status' });
+  const all = make('div');
+  const lines: string[][] = [];
   const play = player(advance, reset, { step: `${CHUNK} steps`, reset: 'Reset' });
   const cut = button('Cut both', async () => {
     play.stop();
@@ -27,10 +29,15 @@ export default async function duel(block: HTMLElement): Promise<void> {
     const [identity, zero] = [column(value.identity), column(value.zero)];
     const names = ['accuracy before the cut', 'accuracy after it', 'equal answers', 'largest difference of a logit', 'multiply-adds after'];
     result.replaceChildren(table(`Both cut after ${value.step} steps, to the same widths, without fine-tuning`, ['', 'identical (C-SGD)', 'zero (group lasso)'], names.map((name, i) => [name, identity[i]!, zero[i]!])));
+    if (value.step > 0) {
+      const line = (name: string, { before, after, agreement, samples }: Side) => [name, `${value.step}`, keep.value, percent(before), percent(after), `${grouped(agreement)} of ${grouped(samples)}`];
+      lines.push(line(`lasso ${few(lasso.value)}`, value.zero), line('C-SGD', value.identity));
+      all.replaceChildren(table('All cuts so far, without training after them', ['method', 'steps', 'kept', 'before', 'after', 'equal answers'], lines));
+    }
     block.dataset.cut = 'done';
   });
   play.root.append(cut);
-  block.append(make('div', { class: 'controls' }, lasso.root, keep.root), play.root, said, curves, result);
+  block.append(make('div', { class: 'controls' }, lasso.root, keep.root), play.root, said, curves, result, all);
 
   async function reset(): Promise<void> {
     play.stop();

@@ -53,7 +53,10 @@ export default async function pixel(block: HTMLElement): Promise<void> {
   );
   block.append(make('div', { class: 'controls' }, filter.root, stride.root, pad.root, dilation.root), play.root, holder, sum, gpu);
 
+  // Draws may overtake one another; what is shown is the last that was asked for.
+  let asked = 0;
   async function draw(): Promise<void> {
+    const mine = ++asked;
     const out = Math.floor((SIDE + 2 * pad.value - dilation.value * 2 - 1) / stride.value) + 1;
     at = Math.min(at, 1e6) % (out * out);
     remember({ output: at });
@@ -69,6 +72,7 @@ export default async function pixel(block: HTMLElement): Promise<void> {
     const taps = new Float32Array(81);
     weight.forEach((w, i) => (taps[10 * i] = w));
     const { arrays: [terms] } = await twin('conv2d_forward', { ...params, k: 9 }, [x, taps, none], [9 * out * out]);
+    if (mine !== asked) return;
     const [p, q] = [Math.floor(at / out), at % out];
     const place = (tap: number) => [
       p * stride.value + Math.floor(tap / 3) * dilation.value - pad.value,
@@ -108,6 +112,7 @@ export default async function pixel(block: HTMLElement): Promise<void> {
     if (await adapterOf()) {
       const name = 'conv2d_forward_direct';
       const result = await runReal('conv2d_forward', await shader(name), value.words, value.workgroups[name]!, [x, Float32Array.from(weight), new Float32Array(1)], [new Float32Array(out * out)], 1);
+      if (mine !== asked) return;
       const worst = y!.reduce((most, value, i) => Math.max(most, Math.abs(value - result.outputs[0]![i]!)), 0);
       gpu.textContent = `Your GPU, with shaders/${name}.wgsl, says ${few(result.outputs[0]![at])} here; over all ${out * out} pixels the largest difference to the twin is ${few(worst)}.`;
     } else {
