@@ -325,6 +325,7 @@ const methods: Record<string, (...args: never[]) => unknown> = {
   use: async (wanted: DeviceChoice) => {
     if (settings) await engine.keep();
     await engine.recover(wanted);
+    if (tuning !== undefined) engine.autotune(tuning);
     choice = wanted;
     losses.length = 0;
     device = await describe();
