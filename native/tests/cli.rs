@@ -645,6 +645,40 @@ fn two_runs_do_not_share_a_folder() {
 }
 
 #[test]
+fn nothing_is_written_outside_what_was_named() {
+    let dir = TempDir::new().expect("a folder");
+    for folder in ["home", "temporary", "work"] {
+        fs::create_dir(dir.path().join(folder)).expect("makes");
+    }
+    let run = |words: &[&str]| {
+        let mut command = command(&dir, words);
+        command.args(["--device", "cpu"]).current_dir(dir.path().join("work"));
+        command.env("HOME", dir.path().join("home")).env("TMPDIR", dir.path().join("temporary"));
+        let ran = ran(command.output().expect("starts"));
+        assert_eq!(ran.code, Some(0), "{words:?}: {}", ran.err);
+    };
+    let work = || names(&dir.path().join("work"));
+    run(&[&["train", "lenet", "--epochs", "1", "--keep-last", "1", "--out", "base"], SMALL].concat());
+    assert_eq!(work(), ["base"]);
+    let base = ["base/base.safetensors"];
+    run(&[&["prune"], &base[..], &["--keep", "1/2", "--epochs", "1", "--snap", "--out", "pruned"], SMALL].concat());
+    assert_eq!(work(), ["base", "pruned"]);
+    let tried = ["--methods", "l1", "--keep", "1/2", "--epochs", "1", "--out", "compared"];
+    run(&[&["compare"], &base[..], &tried[..], SMALL].concat());
+    assert_eq!(work(), ["base", "compared", "pruned"]);
+    run(&[&["eval"], &base[..], &["--data", "synthetic", "--test-limit", "50"]].concat());
+    run(&["info", base[0], "--couplings"]);
+    run(&["report", "pruned"]);
+    run(&["devices"]);
+    run(&["export", base[0], "--onnx", "base.onnx"]);
+    assert_eq!(work(), ["base", "base.onnx", "compared", "pruned"]);
+    for empty in ["home", "temporary"] {
+        assert_eq!(names(&dir.path().join(empty)), [""; 0], "{empty}");
+    }
+    assert_eq!(names(dir.path()), ["home", "temporary", "work"]);
+}
+
+#[test]
 fn a_gpu_that_is_not_there_is_told() {
     let dir = TempDir::new().expect("a folder");
     train(&dir, "run");
