@@ -661,10 +661,15 @@ fn nothing_is_written_outside_what_was_named() {
     run(&[&["train", "lenet", "--epochs", "1", "--keep-last", "1", "--out", "base"], SMALL].concat());
     assert_eq!(work(), ["base"]);
     let base = ["base/base.safetensors"];
-    run(&[&["prune"], &base[..], &["--keep", "1/2", "--epochs", "1", "--snap", "--out", "pruned"], SMALL]
-        .concat());
+    run(&[
+        &["prune"],
+        &base[..],
+        &["--keep", "1/2", "--epochs", "1", "--strength", "0.1", "--snap", "--out", "pruned"],
+        SMALL,
+    ]
+    .concat());
     assert_eq!(work(), ["base", "pruned"]);
-    let tried = ["--methods", "l1", "--keep", "1/2", "--epochs", "1", "--out", "compared"];
+    let tried = ["--methods", "l1,fpgm", "--keep", "1/2", "--epochs", "1", "--out", "compared"];
     run(&[&["compare"], &base[..], &tried[..], SMALL].concat());
     assert_eq!(work(), ["base", "compared", "pruned"]);
     run(&[&["eval"], &base[..], &["--data", "synthetic", "--test-limit", "50"]].concat());
