@@ -24,7 +24,7 @@ export interface Axes {
 
 const WIDE = 640;
 const H = 300;
-const [LEFT, RIGHT, TOP, BOTTOM] = [64, 14, 14, 44];
+const [LEFT, RIGHT, TOP, BOTTOM] = [64, 24, 14, 44];
 
 function ticks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
