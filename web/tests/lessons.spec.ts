@@ -31,7 +31,7 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: /^Output row 1, column 1/ }).click();
     // The sum of nine pixels around the third row and column of the picture in the lesson.
     await expect(within.locator('[data-sum]')).toHaveText('58');
-    await expect(within.getByText(device === 'cpu' ? 'Computed by the twin in Rust' : 'Your GPU, with shaders/conv2d_forward_direct.wgsl, says 58 here')).toBeVisible();
+    await expect(within.getByText(device === 'cpu' ? 'Computed by the twin in Rust' : 'Your GPU, with shaders/conv2d_forward_direct.wgsl, says 58 here')).toBeVisible({ timeout: 30_000 });
     await within.getByRole('button', { name: 'Next pixel' }).click();
     await expect(page).toHaveURL(/output=6/);
     await slide(within, 'Stride', 'ArrowRight');

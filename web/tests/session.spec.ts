@@ -588,7 +588,8 @@ test('two sessions at once do not disturb each other', async ({ client }) => {
   const result = await client.evaluate(
     async ([settings, dataUrl]) => {
       const run = async (seed: number): Promise<[number[], number[]]> => {
-        const session = await window.centripetal.Session.open({ dataUrl });
+        // Variants of kernels that are measured twice may be others, and with them the last bits.
+        const session = await window.centripetal.Session.open({ dataUrl, autotune: false });
         await session.useEmbedded();
         await session.reset({ ...settings, seed });
         const losses: number[] = [];
