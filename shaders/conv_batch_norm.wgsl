@@ -1,10 +1,10 @@
 // Convolution and what follows it in evaluation, in one pass: batch norm, a residual, ReLU.
 //
 // y = act((sum over c, r, s of weight x - running_mean) scale + beta [+ residual]), scale = gamma / sqrt(running_var + eps),
-// act = max(_, 0) if relu = 1. The sums are those of conv2d_forward; see there for the tile.
+// act = max(_, 0) if relu = 1. The sums are those of conv2d_forward; see there for the tile, which is half as high here.
 //
 // Shapes  x [N, C, H, W]; weight [K, C/groups, R, S]; gamma, beta, running_mean, running_var [K]; residual, y [N, K, P, Q]
-// Grid    as conv2d_forward: a workgroup has 4 filters and 512 pixels
+// Grid    a workgroup has 4 filters of one group and 512 pixels, an invocation 4 x 8 of them
 // Twin    conv_batch_norm in src/ops/conv_batch_norm.rs
 
 struct Params {

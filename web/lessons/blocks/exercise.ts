@@ -75,7 +75,7 @@ export default async function exercise(block: HTMLElement): Promise<void> {
   editor.reveal('@compute');
   if (kept !== null) say('This is your text of last time; Reset brings the original back.');
   if (!(await adapterOf())) {
-    say('There is no GPU to run this on: naga checks what you write, and the twin is beside it. Open the page in a browser with WebGPU to run it.');
+    say('There is no GPU to run this on: naga checks what you write. Open the page in a browser with WebGPU to run it.');
   }
 }
 

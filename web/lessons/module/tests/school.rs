@@ -296,7 +296,9 @@ fn channels_are_tied_as_the_text_says() {
         );
     }
     lesson.states("each channel becomes 49 numbers");
-    assert_eq!(28 / 4 * (28 / 4), 49);
+    let lenet = models::build("lenet", &ModelConfig::new(Shape::new(1, 28, 28), 10)).expect("builds");
+    let pooled = lenet.shapes().expect("shapes")[lenet.find("pool2").expect("a layer")];
+    assert_eq!(pooled.h * pooled.w, 49);
     let school = &mut self::school();
     for node in ["conv1", "layer1.0.conv1", "layer2.0.conv2"] {
         let alone = value(school, "cut-alone", json!({ "model": "resnet20", "node": node }));
@@ -306,7 +308,8 @@ fn channels_are_tied_as_the_text_says() {
     assert_eq!(together["done"], true);
     assert!(number(&together["macsAfter"]) < number(&together["macsBefore"]));
     assert_eq!(value(school, "cut-together", json!({ "model": "resnet20", "group": 0 }))["done"], false);
-    // "So channel i of one stage is channel i + 8 of the next."
+    lesson.states("is channel \\( i + 8 \\) of the second");
+    lesson.states("is channel \\( i + 16 \\) of the third");
     let graph = models::build(
         "resnet20",
         &ModelConfig { shortcut: models::Shortcut::A, ..ModelConfig::new(Shape::new(3, 32, 32), 10) },
@@ -315,9 +318,11 @@ fn channels_are_tied_as_the_text_says() {
     let coupling = Coupling::derive(&graph, &[]).expect("derives");
     let group =
         coupling.groups.iter().find(|group| group.pacesetter == graph.find("conv1")).expect("its group");
-    let second = graph.find("layer2.2.conv2").expect("a layer");
-    let member = group.members.iter().find(|member| member.node == second).expect("it is tied");
-    assert_eq!(member.channels, (8..24).collect::<Vec<_>>());
+    for (name, channels) in [("layer2.2.conv2", 8..24), ("layer3.2.conv2", 24..40)] {
+        let node = graph.find(name).expect("a layer");
+        let member = group.members.iter().find(|member| member.node == node).expect("it is tied");
+        assert_eq!(member.channels, channels.collect::<Vec<_>>());
+    }
 }
 
 #[test]
