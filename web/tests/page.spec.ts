@@ -470,9 +470,9 @@ test('answers bad files with a sentence and stays usable', async ({ page, site }
   await drop(page, 'holiday.txt', 'no images in here at all');
   await expect(notice).toContainText('holiday.txt');
   await drop(page, 'train-images-idx3-ubyte', '\0\0\b\x03truncated');
-  await expect(notice).toContainText(/idx3|IDX/);
+  await expect(notice).toContainText('train-images-idx3-ubyte');
   await drop(page, 'future.safetensors', 'not a checkpoint');
-  await expect(notice).toContainText(/safetensors|checkpoint/i);
+  await expect(notice).toContainText('future.safetensors');
   await drop(page, 'nothing.gz', '');
   await expect(notice).toContainText('empty');
   await notice.getByRole('button', { name: 'Close' }).click();
