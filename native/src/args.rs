@@ -12,6 +12,7 @@ use centripetal::prune::width::{Ratio, Rounding};
 use centripetal::prune::{Clustering, Pace};
 use centripetal::{Error, ErrorKind, Result, Shape};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::data::FORMS;
 
@@ -111,8 +112,11 @@ impl Default for DemoArgs {
 }
 
 /// The data of a run.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct DataArgs {
+    // Wherever it lies, it is known again by its images.
+    #[serde(skip)]
     #[arg(long, value_name = "DATA", help = format!("The data set: {FORMS}"))]
     pub(crate) data: String,
     /// Train on the first N images only
@@ -124,7 +128,8 @@ pub(crate) struct DataArgs {
 }
 
 /// How the learning rate runs and what SGD does with it.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Recipe {
     /// Passes over the training images
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
@@ -202,7 +207,8 @@ impl Recipe {
 }
 
 /// How a learning rate falls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Course {
     /// Along half a cosine, to 0.
     Cosine,
@@ -213,7 +219,8 @@ pub(crate) enum Course {
 }
 
 /// How training images are varied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Variation {
     /// What suits the data.
     Auto,
@@ -272,19 +279,22 @@ impl Variation {
 }
 
 /// Where a training run writes, and whether it may.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct RunArgs {
     /// Seed of weights, order of images, clusters and synthetic data
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Go on with the interrupted run in --out; give the same options
     #[arg(long, conflicts_with = "force")]
+    #[serde(skip)]
     pub(crate) resume: bool,
     /// Overwrite another run in --out
     #[arg(long)]
+    #[serde(skip)]
     pub(crate) force: bool,
     /// What is done for a run's safety.
     #[command(flatten)]
+    #[serde(skip)]
     pub(crate) care: Care,
 }
 
@@ -331,23 +341,27 @@ pub(crate) enum OnDeviceLoss {
 }
 
 /// `train`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[command(after_help = "Examples:\n  \
     centripetal train lenet --data embedded\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1\n  \
     centripetal train resnet20 --data cifar10:DIR --width 1.6 --squeeze --epochs 100 --lr 0.1\n  \
     centripetal train resnet20 --data folder@64:DIR --width 0.5 --schedule step --milestones 50,75\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1 --resume\n\n\
-    Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl and OUT/report.json.")]
+    Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl, OUT/settings.json and OUT/report.json.")]
 pub(crate) struct TrainArgs {
     #[arg(value_name = "MODEL", help = format!(
         "{}; or a checkpoint, whose weights the new run begins with", NAMES.join(", ")))]
+    #[serde(rename = "MODEL")]
     pub(crate) model: String,
     /// The data.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) data: DataArgs,
     /// How to train.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) recipe: Recipe,
     /// Learning rate
     #[arg(long, value_name = "TAU", default_value_t = 0.05, value_parser = over_zero)]
@@ -366,14 +380,17 @@ pub(crate) struct TrainArgs {
     pub(crate) shortcut: Option<Shortcut>,
     /// Seed, resume, force.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) run: RunArgs,
     /// Folder for the results [default: runs/MODEL-DATA]
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     pub(crate) out: Option<PathBuf>,
 }
 
 /// What to keep of each layer.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[group(multiple = false)]
 pub(crate) struct Keep {
     /// Keep this part of every layer's filters: 5/8, 0.625 or 62.5%; several, 13/16,11/16,5/8, are cut one after the other
@@ -385,6 +402,7 @@ pub(crate) struct Keep {
     pub(crate) keep_internal: Option<Ratio>,
     /// Widths by layer: lines `NAME WIDTH` or `NAME RATIO`, * for any run of characters; or a JSON object
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub(crate) widths: Option<PathBuf>,
     /// Keep this part of the multiply-accumulates: every layer alike, the largest of 256 parts that is small enough
     #[arg(long, value_name = "PART", value_parser = part)]
@@ -392,7 +410,8 @@ pub(crate) struct Keep {
 }
 
 /// `prune`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[command(after_help = "Examples:\n  \
     centripetal prune runs/lenet-embedded/base.safetensors --data embedded --keep 5/8\n  \
     centripetal prune base.safetensors --data cifar10:DIR --keep-internal 1/2 --epochs 60 --out runs/half\n  \
@@ -404,16 +423,19 @@ pub(crate) struct Keep {
     taylor (Molchanov et al. 2019), random (Mittal et al. 2018), and, after --epochs of training under a penalty, bn-scale\n\
     (Liu et al. 2017) and group-lasso (Wen et al. 2016).\n\n\
     `--strength auto` takes the smallest strength whose forecast makes filters identical by the end of the schedule.\n\
-    Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl and filters.png.")]
+    Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl, settings.json and filters.png.")]
 pub(crate) struct PruneArgs {
     /// The checkpoint to prune
     #[arg(value_name = "FILE")]
+    #[serde(skip)]
     pub(crate) file: PathBuf,
     /// The data.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) data: DataArgs,
     /// What to keep.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) keep: Keep,
     /// How filters to give up are found and made superfluous
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Csgd)]
@@ -436,6 +458,7 @@ pub(crate) struct PruneArgs {
     pub(crate) max_accuracy_drop: Option<f64>,
     /// How to train.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) recipe: Recipe,
     /// Learning rate
     #[arg(long, value_name = "TAU", default_value_t = 0.03, value_parser = over_zero)]
@@ -463,20 +486,25 @@ pub(crate) struct PruneArgs {
     pub(crate) snap: bool,
     /// Print what happened to every layer
     #[arg(long, short)]
+    #[serde(skip)]
     pub(crate) verbose: bool,
     /// Seed, resume, force.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) run: RunArgs,
     /// Folder for the results [default: the folder of FILE]
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     pub(crate) out: Option<PathBuf>,
     /// Widths that another command has computed, instead of --keep.
     #[arg(skip)]
+    #[serde(skip)]
     pub(crate) computed: Option<WidthsByNodes>,
 }
 
 /// How filters to give up are found and made superfluous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Method {
     /// Centripetal SGD.
     Csgd,
@@ -621,7 +649,8 @@ impl Contender {
 }
 
 /// [`Pace`] for the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum PaceArg {
     /// The first layer's, as in the paper.
     Pacesetter,
@@ -639,11 +668,13 @@ impl From<PaceArg> for Pace {
 }
 
 /// `--strength`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Strength {
     /// From the forecast.
     Auto,
     /// As given.
+    #[serde(untagged)]
     Fixed(f64),
 }
 

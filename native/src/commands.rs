@@ -25,20 +25,12 @@ use centripetal::models::{self, NAMES};
 use centripetal::plan::Mode;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use pollster::block_on;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
 use crate::progress::Console;
 use crate::{command_line, files, tuning};
-
-/// The files of a run.
-const BASE: &str = "base.safetensors";
-const WIDE: &str = "wide.safetensors";
-const SLIM: &str = "slim.safetensors";
-const REPORT: &str = "report.json";
-const FILTERS: &str = "filters.png";
-const PAGE: &str = "report.html";
 
 /// How a command ended.
 pub(crate) enum Outcome<T> {
@@ -217,6 +209,11 @@ fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn 
     Ok(())
 }
 
+/// The images of `data`, which has the fingerprint `fingerprint`, as a setting: by them a run knows its data again.
+fn images_of(data: &dyn Dataset, fingerprint: u64) -> (&'static str, Value) {
+    ("the training images", json!(format!("{}, {}, checksum {fingerprint:016x}", data.name(), data.len())))
+}
+
 /// A model named on the command line.
 enum Named {
     /// An architecture.
@@ -242,40 +239,6 @@ fn named(model: &str) -> Result<Named> {
 /// Builds a zoo model.
 fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models::Shortcut) -> Result<Graph> {
     models::build(name, &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) })
-}
-
-/// Whether `file` in `dir` may be written by a new run.
-fn refuse_overwriting(dir: &Path, file: &str) -> Result<()> {
-    let path = dir.join(file);
-    if !path.exists() {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Io, format!("writing to {}", dir.display()))
-        .expected("a folder without another run")
-        .found(path.display())
-        .next("Go on with it by --resume, overwrite it by --force, or name another folder with --out"))
-}
-
-/// A file that is read must not be one of `names` in `out`, which the run overwrites.
-fn spare_input(doing: &str, input: &Path, out: &Path, names: &[&str]) -> Result<()> {
-    let same = |path: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if names.iter().any(|name| same(&out.join(name))) {
-        return Err(Error::new(ErrorKind::Argument, format!("{doing} {}", input.display()))
-            .expected("a folder in which this file is not overwritten")
-            .found("its own")
-            .next("Name another folder with --out"));
-    }
-    Ok(())
-}
-
-/// Removes what an earlier run left in `dir` and this one makes anew.
-fn remove_stale(dir: &Path, names: &[&str]) -> Result<()> {
-    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
-        std::fs::remove_file(&path).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("removing {} of the run before", path.display())).found(error)
-        })?;
-    }
-    Ok(())
 }
 
 /// A command that the user can type, for `next` lines.

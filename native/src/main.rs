@@ -11,6 +11,7 @@ mod metrics;
 mod prefetch;
 mod progress;
 mod run;
+mod run_folder;
 mod stop;
 mod tuning;
 

@@ -84,6 +84,16 @@ impl Log {
         Ok(Log { path, file, seconds })
     }
 
+    /// Makes what was written last through a power cut.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the disk fails.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| {
+            Error::new(ErrorKind::Io, format!("writing {}", self.path.display())).found(error)
+        })
+    }
+
     /// Appends a line.
     ///
     /// # Errors

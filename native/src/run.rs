@@ -23,7 +23,8 @@ use crate::args::{Care, OnDeviceLoss, OnNan};
 use crate::metrics::{self, Log, Phase};
 use crate::prefetch::{BATCHES, Position, Prefetch};
 use crate::progress::{Console, bytes, duration, grouped, percent};
-use crate::stop;
+use crate::run_folder::{KEPT, kept_best, kept_epoch};
+use crate::{files, stop};
 
 /// Seconds between two looks at the device's sums: often enough for the eye, too seldom to cost anything.
 const LOOK_EVERY: f64 = 0.3;
@@ -53,9 +54,6 @@ impl Collapse {
 
 /// How often a run goes back after a loss that is not finite.
 const ROLLBACKS: u32 = 8;
-
-/// Folder, in that of a run, of the checkpoints that `--keep-last` and `--keep-best` keep.
-const KEPT: &str = "checkpoints";
 
 /// A training run.
 pub(crate) struct Run<'a> {
@@ -247,7 +245,7 @@ impl Run<'_> {
         let mut next = origin.clone();
         next.rollbacks = start.rollbacks + u32::from(slower);
         if written {
-            let mut checkpoint = crate::files::checkpoint(&self.path)?;
+            let mut checkpoint = files::checkpoint(&self.path)?;
             // One from which the loss fails a second time was on its way to it: better from where the run began.
             let doomed = slower && start.rollbacks > origin.rollbacks;
             match checkpoint.training.take() {
@@ -424,7 +422,7 @@ impl Run<'_> {
         )
     }
 
-    /// Evaluates, logs, writes the checkpoint.
+    /// Evaluates, logs, writes the checkpoint: that last, so that a run killed in between does all of it again.
     fn end_epoch(
         &mut self,
         trainer: &mut Trainer,
@@ -435,10 +433,8 @@ impl Run<'_> {
             self.measure(trainer, state)?;
         }
         let evaluation = block_on(trainer.evaluate(self.test))?;
-        let bytes = self.save(trainer)?;
-        state.saved = Instant::now();
-        self.keep(trainer.steps() / self.train.batches_per_epoch() as u64, &evaluation, &bytes)?;
-        drop(bytes);
+        let checkpoint = self.checkpoint(trainer)?;
+        let record = self.record()?;
         let mut line = self.line(trainer, state, self.train.batches_per_epoch() as u64);
         let samples = state.samples.max(1) as f64;
         line["loss"] = json!(state.loss / samples);
@@ -449,6 +445,12 @@ impl Run<'_> {
             line["deviation_layers"] = layers.iter().map(|(name, chi)| (name.clone(), json!(chi))).collect();
         }
         self.log.push(&line)?;
+        self.log.sync()?;
+        let epoch = trainer.steps() / self.train.batches_per_epoch() as u64;
+        self.keep(epoch, evaluation.accuracy() > record, &checkpoint)?;
+        files::write(&self.path, &checkpoint)?;
+        drop(checkpoint);
+        state.saved = Instant::now();
         let told = format!(
             "{} {}  test loss {:.4}  test accuracy {}  {}",
             self.phase.name(),
@@ -464,34 +466,46 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
-    /// Keeps the checkpoint `bytes` of `epoch` (from 1) as --keep-last and --keep-best ask.
-    fn keep(&self, epoch: u64, evaluation: &Evaluation, bytes: &[u8]) -> Result<()> {
-        let (last, best) = (self.care.keep_last, self.care.keep_best);
+    /// The best test accuracy of the phase so far.
+    fn record(&self) -> Result<f64> {
+        let lines = metrics::load(self.folder())?;
+        let ours = lines.iter().filter(|line| line["phase"] == self.phase.name());
+        Ok(ours.filter_map(|line| line["test_accuracy"].as_f64()).fold(f64::NEG_INFINITY, f64::max))
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Keeps the checkpoint `bytes` of `epoch` (from 1), the `best` so far or not, as --keep-last and --keep-best ask.
+    fn keep(&self, epoch: u64, best: bool, bytes: &[u8]) -> Result<()> {
+        let (last, best) = (self.care.keep_last, best && self.care.keep_best);
         if last == 0 && !best {
             return Ok(());
         }
-        let run = self.path.parent().unwrap_or(Path::new("."));
-        let folder = run.join(KEPT);
-        crate::files::prepare_folder(&folder)?;
+        let folder = self.folder().join(KEPT);
+        files::prepare_folder(&folder)?;
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let file = |epoch: u64| folder.join(format!("{stem}-epoch-{epoch:04}.safetensors"));
         if last > 0 {
-            crate::files::write(&file(epoch), bytes)?;
+            files::write(&folder.join(kept_epoch(&stem, epoch)), bytes)?;
             if let Some(old) = epoch.checked_sub(last as u64) {
                 // One that is not there needs no removal.
-                let _ = std::fs::remove_file(file(old));
+                let _ = std::fs::remove_file(folder.join(kept_epoch(&stem, old)));
             }
         }
-        let before = metrics::load(run)?.into_iter().filter(|line| line["phase"] == self.phase.name());
-        let record = before.filter_map(|line| line["test_accuracy"].as_f64()).fold(-1.0, f64::max);
-        if best && evaluation.accuracy() > record {
-            crate::files::write(&folder.join(format!("{stem}-best.safetensors")), bytes)?;
+        if best {
+            files::write(&folder.join(kept_best(&stem)), bytes)?;
         }
         Ok(())
     }
 
-    /// Writes the checkpoint, unless the model is no longer finite; its bytes.
-    fn save(&self, trainer: &Trainer) -> Result<Vec<u8>> {
+    /// Writes the checkpoint.
+    fn save(&self, trainer: &Trainer) -> Result<()> {
+        files::write(&self.path, &self.checkpoint(trainer)?)
+    }
+
+    /// The bytes of the checkpoint, unless the model is no longer finite.
+    fn checkpoint(&self, trainer: &Trainer) -> Result<Vec<u8>> {
         let model = block_on(trainer.model())?;
         let broken = |tensor: &TensorData| tensor.data.iter().any(|x| !x.is_finite());
         if let Some((name, _)) = model.tensors.iter().find(|(_, tensor)| broken(tensor)) {
@@ -515,9 +529,7 @@ impl Run<'_> {
             clusters: self.clusters.clone(),
             training: Some(training),
         };
-        let bytes = checkpoint.to_bytes()?;
-        crate::files::write(&self.path, &bytes)?;
-        Ok(bytes)
+        checkpoint.to_bytes()
     }
 
     /// The error for the step `bad_step` (counted from 1), on the batch that it was.
@@ -585,13 +597,12 @@ fn is_of_device(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Device | ErrorKind::DeviceLost | ErrorKind::OutOfMemory)
 }
 
-/// What must be as it was for a run to go on.
+/// What a checkpoint must be of for a run to go on with it, beside the [settings](crate::run_folder::Settings).
 pub(crate) struct Identity<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) config: &'a TrainConfig,
     pub(crate) augment: Augment,
-    /// How many training images there are, and their fingerprint.
-    pub(crate) images: usize,
+    /// Of the training images.
     pub(crate) fingerprint: u64,
     pub(crate) provenance: &'a Provenance,
 }
@@ -599,7 +610,7 @@ pub(crate) struct Identity<'a> {
 /// Takes the training state out of `checkpoint`, which is read from `path`, after checking that it is of the same run.
 ///
 /// # Errors
-/// [`ErrorKind::Checkpoint`] naming the option that differs.
+/// [`ErrorKind::Checkpoint`] naming what differs.
 pub(crate) fn resume(
     path: &std::path::Path,
     checkpoint: &mut Checkpoint,
@@ -614,30 +625,7 @@ pub(crate) fn resume(
     })?;
     let config = &slowed(now.config, training.rollbacks);
     let then = &training.config;
-    let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    let strength = |config: &TrainConfig| config.centripetal.as_ref().map(|c| c.strength);
     let clusters = |config: &TrainConfig| config.centripetal.as_ref().map(|c| c.clusters.clone());
-    let options = [
-        ("--seed", show(&checkpoint.provenance.seed), show(&now.provenance.seed)),
-        ("--data", show(&checkpoint.provenance.data), show(&now.provenance.data)),
-        ("training images (--data, --train-limit)", show(&training.images), show(&now.images)),
-        ("--batch", show(&then.batch), show(&config.batch)),
-        ("--lr", show(&then.schedule.base_lr), show(&config.schedule.base_lr)),
-        (
-            "steps (--epochs, --batch and --train-limit)",
-            show(&then.schedule.total_steps),
-            show(&config.schedule.total_steps),
-        ),
-        ("--warmup", show(&then.schedule.warmup_steps), show(&config.schedule.warmup_steps)),
-        ("--schedule", show(&then.schedule.decay), show(&config.schedule.decay)),
-        ("--momentum", show(&then.sgd.momentum), show(&config.sgd.momentum)),
-        ("--nesterov", show(&then.sgd.direction), show(&config.sgd.direction)),
-        ("--weight-decay", show(&then.sgd.weight_decay), show(&config.sgd.weight_decay)),
-        ("--decay-all", show(&then.sgd.decay), show(&config.sgd.decay)),
-        ("--sparsity and --method", show(&then.sparsity), show(&config.sparsity)),
-        ("--augment", show(&training.augment), show(&now.augment)),
-        ("--strength", show(&strength(then)), show(&strength(config))),
-    ];
     let differs = |what: &str, then: &str, now: &str| {
         Err(error()
             .expected(format!("{what} as in the run so far, {then}"))
@@ -647,11 +635,6 @@ pub(crate) fn resume(
     if checkpoint.model.graph != *now.graph {
         return differs("the network", &summary(&checkpoint.model.graph), &summary(now.graph));
     }
-    for (what, then, now) in &options {
-        if then != now {
-            return differs(what, then, now);
-        }
-    }
     if training.fingerprint != now.fingerprint {
         return differs("the training images", "those of other data", "these");
     }
@@ -659,11 +642,19 @@ pub(crate) fn resume(
         return differs("the normalisation of images", "that of other data", "that of these");
     }
     if clusters(then) != clusters(config) {
-        return differs(
-            "clusters (FILE, --keep, --clustering, --pace, --freeze)",
-            "those in the file",
-            "other ones",
-        );
+        return differs("the clusters", "those in the file", "other ones");
+    }
+    let seed = (checkpoint.provenance.seed, now.provenance.seed);
+    if then != config || training.augment != now.augment || seed.0 != seed.1 {
+        let show = |config: &TrainConfig, augment, seed| {
+            let TrainConfig { batch, schedule, sgd, sparsity, .. } = config;
+            let strength = config.centripetal.as_ref().map(|c| c.strength);
+            format!(
+                "seed {seed}, batches of {batch}, {schedule:?}, {sgd:?}, strength {strength:?}, {sparsity:?}, {augment:?}"
+            )
+        };
+        let (then, now) = (show(then, training.augment, seed.0), show(config, now.augment, seed.1));
+        return differs("the way of training", &then, &now);
     }
     Ok(training)
 }
@@ -676,6 +667,16 @@ fn summary(graph: &Graph) -> String {
 mod tests {
     use super::*;
     use centripetal::optim::forecast::Stability;
+
+    #[test]
+    fn numbers_in_json_come_back_to_the_last_bit() {
+        let mut rng = centripetal::rng::Rng::new(3);
+        for _ in 0..10_000 {
+            let number = f64::from(rng.uniform()) / f64::from(rng.uniform() + 1e-3) * 1.1;
+            let back: f64 = serde_json::from_str(&json!(number).to_string()).expect("a number");
+            assert_eq!(back.to_bits(), number.to_bits(), "{number}");
+        }
+    }
 
     #[test]
     fn the_forecast_deviation_is_the_square_between_its_points() {

@@ -268,7 +268,7 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     };
     resume(words("INT"), &["--lr", "0.5"], &["--lr", "0.05", "0.5"]);
     resume(words("INT"), &["--seed", "3"], &["--seed"]);
-    resume(words("INT"), &["--width", "2"], &["lenet", "parameters"]);
+    resume(words("INT"), &["--width", "2"], &["--width", "not given", "2"]);
     let other = [&["train", "resnet20", "--out", "INT"], options].concat();
     resume(other, &[], &["lenet", "resnet20"]);
     resume([&["train", "lenet", "--out", "INT"], SMALL].concat(), &[], &["as in the run so far"]);
@@ -303,7 +303,7 @@ fn a_second_interruption_ends_at_once_and_leaves_the_last_checkpoint() {
     assert!(!stopped.out.contains("is written"), "{}", stopped.out);
     assert!(read(&dir, "run/base.safetensors") == before, "the last checkpoint is as it was");
     ok(&dir, &["eval", "run/base.safetensors", "--data", "synthetic", "--test-limit", "50"]);
-    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl"]);
+    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl", "settings.json"]);
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn folders_that_cannot_be_written_are_told_and_leave_nothing() {
     full.current_dir(dir.path()).args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\" --device cpu"]);
     full.arg(env!("CARGO_BIN_EXE_centripetal")).args(words("full")).env("XDG_RUNTIME_DIR", dir.path());
     check_failure(&ran(full.output().expect("starts")), &["writing full/base.safetensors"]);
-    assert_eq!(names(&dir.path().join("full")), ["metrics.jsonl"], "no temporary file is left");
+    assert!(!dir.path().join("full").exists(), "of a run that could not begin nothing is left");
 
     ok(&dir, &words("run"));
     let before = read(&dir, "run/base.safetensors");
@@ -641,7 +641,106 @@ fn two_runs_do_not_share_a_folder() {
     child.wait().expect("ends");
     fs::write(dir.path().join("run/.base.safetensors.1-1.tmp"), "half").expect("writes");
     ok(&dir, &[&["train", "lenet", "--epochs", "1", "--force", "--out", "run"], SMALL].concat());
-    assert_eq!(names(&dir.path().join("run")), ["base.safetensors", "metrics.jsonl", "report.json"]);
+    let left = ["base.safetensors", "metrics.jsonl", "report.json", "settings.json"];
+    assert_eq!(names(&dir.path().join("run")), left);
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_options_and_network_alone() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    ok(&dir, &[&["train", "lenet", "--epochs", "1", "--seed", "7", "--out", "other"], SMALL].concat());
+    let same = |path: &str, before: &[u8]| assert!(read(&dir, path) == before, "{path} is as it was");
+    let words = |file: &'static str, out: &'static str, more: &[&'static str]| {
+        [&["prune", file, "--out", out, "--resume"][..], SMALL, more].concat()
+    };
+    let (run, other) = ("run/base.safetensors", "other/base.safetensors");
+
+    // Another method leaves a network of the same shape.
+    let l1: &[&str] = &["--method", "l1", "--finetune", "1"];
+    let first = json(&dir, &words(run, "l1", l1));
+    let slim = read(&dir, "l1/slim.safetensors");
+    let fpgm = ["--method", "fpgm", "--finetune", "1"];
+    fails(&dir, &words(run, "l1", &fpgm), &["--method as in the run so far, l1", "fpgm"]);
+    fails(&dir, &words(run, "l1", &[l1, &["--lr", "0.5"]].concat()), &["--lr", "0.03", "0.5"]);
+    fails(&dir, &words(run, "l1", &[l1, &["--keep", "1/2"]].concat()), &["--keep as in the run so far"]);
+    fails(&dir, &words(other, "l1", l1), &["FILE as in the run so far", other]);
+    same("l1/slim.safetensors", &slim);
+    let again = ok(&dir, &[&words(run, "l1", l1)[..], &["--json"]].concat());
+    assert!(again.err.contains("l1/slim.safetensors is finished"), "{}", again.err);
+    assert_eq!(serde_json::from_str::<Value>(&again.out).expect("JSON"), first);
+    // As if it had been killed between its last two files.
+    fs::remove_file(dir.path().join("l1/report.json")).expect("removes");
+    let again = json(&dir, &words(run, "l1", l1));
+    for figure in ["finetuned_accuracy", "finetuned_loss", "slim_loss", "macs_after"] {
+        assert_eq!(again[figure], first[figure], "{figure}");
+    }
+    same("l1/slim.safetensors", &slim);
+
+    // Steps and comparisons look at every run in them.
+    let steps = |file, more: &[&'static str]| {
+        words(file, "steps", &[&["--method", "l1", "--keep", "3/4,1/2"], more].concat())
+    };
+    ok(&dir, &steps(run, &[]));
+    let base = read(&dir, "steps/base.safetensors");
+    fails(&dir, &steps(other, &[]), &["FILE as in the run so far", other]);
+    fails(&dir, &steps(run, &["--seed", "5"]), &["--seed as in the run so far, 0", "found 5"]);
+    same("steps/base.safetensors", &base);
+    let compare = |file: &'static str, more: &[&'static str]| {
+        let words = ["compare", file, "--methods", "l1,squeeze", "--epochs", "1", "--out", "compared"];
+        [&words[..], SMALL, &["--resume"], more].concat()
+    };
+    let sixty = ["--scratch-epochs", "60"];
+    ok(&dir, &compare(run, &sixty));
+    let table = read(&dir, "compared/compare.json");
+    fails(&dir, &compare(other, &sixty), &["FILE as in the run so far", other]);
+    fails(&dir, &compare(run, &["--lr", "0.5"]), &["--lr", "0.03", "0.5"]);
+    fails(
+        &dir,
+        &compare(run, &["--scratch-epochs", "61"]),
+        &["--epochs as in the run so far, 60", "found 61"],
+    );
+    let rows = |table: &[u8]| serde_json::from_slice::<Value>(table).expect("JSON")["rows"].clone();
+    assert_eq!(rows(&read(&dir, "compared/compare.json")), rows(&table), "no row is lost");
+}
+
+#[test]
+fn what_a_run_did_not_write_is_left_alone() {
+    let dir = TempDir::new().expect("a folder");
+    train(&dir, "run");
+    let train = |out: &'static str| [&["train", "lenet", "--epochs", "1", "--out", out], SMALL].concat();
+    let prune = |out: &'static str| {
+        [&["prune", "run/base.safetensors", "--method", "l1", "--out", out], SMALL].concat()
+    };
+    for name in ["report.json", "report.html", "filters.png", "metrics.jsonl", "settings.json", "compare.csv"]
+    {
+        fs::create_dir(dir.path().join("full")).expect("makes");
+        fs::write(dir.path().join("full").join(name), "mine").expect("writes");
+        for words in [train("full"), prune("full")] {
+            fails(&dir, &words, &[name, "a folder without another run", "--force"]);
+            assert_eq!(names(&dir.path().join("full")), [name]);
+            assert_eq!(read(&dir, &format!("full/{name}")), b"mine");
+        }
+        fs::remove_dir_all(dir.path().join("full")).expect("removes");
+    }
+    // Kept checkpoints are a run's too; --force takes those away and nothing else.
+    ok(&dir, &[&train("kept")[..], &["--keep-last", "1", "--keep-best"]].concat());
+    fs::remove_file(dir.path().join("kept/base.safetensors")).expect("removes");
+    fails(&dir, &train("kept"), &["--force"]);
+    fs::write(dir.path().join("kept/checkpoints/notes.txt"), "mine").expect("writes");
+    fs::write(dir.path().join("kept/base-best.safetensors"), "mine").expect("writes");
+    ok(&dir, &[&train("kept")[..], &["--force"]].concat());
+    assert_eq!(names(&dir.path().join("kept/checkpoints")), ["notes.txt"]);
+    assert_eq!(read(&dir, "kept/base-best.safetensors"), b"mine");
+    // A run that cannot begin takes nothing of its base away.
+    let before = names(&dir.path().join("run"));
+    let settings = read(&dir, "run/settings.json");
+    let wild = ["prune", "run/base.safetensors", "--lr", "1e8", "--strength", "1e9", "--epochs", "1"];
+    assert_eq!(run(&dir, &[&wild[..], SMALL].concat()).code, Some(1));
+    let after = names(&dir.path().join("run"));
+    assert!(before.iter().all(|name| after.contains(name)), "{before:?} {after:?}");
+    assert_ne!(read(&dir, "run/settings.json"), settings, "the settings of both");
+    assert!(String::from_utf8(settings).expect("text").contains("\"train\""));
 }
 
 #[test]

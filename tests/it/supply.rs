@@ -5,10 +5,15 @@ use crate::rules::{read, root};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// The packages of Cargo.lock as cargo describes them.
-fn packages() -> Vec<serde_json::Value> {
+/// What is built beside the workspace: the fuzz targets and the tool that makes the page's module.
+const BESIDE: [&str; 2] = ["tests/fuzz/Cargo.toml", "web/bind/Cargo.toml"];
+
+/// The packages in the lock file beside `manifest` as cargo describes them.
+fn packages(manifest: &str) -> Vec<serde_json::Value> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1", "--locked"]).current_dir(root());
+    cargo
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path", manifest])
+        .current_dir(root());
     let output = cargo.output().unwrap_or_else(|error| panic!("cargo: {error}"));
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value =
@@ -75,9 +80,11 @@ fn dependencies_have_known_licences_and_come_from_one_registry() {
     ] {
         assert_eq!(satisfied(text, &allowed), expected, "{text:?}");
     }
-    let packages = packages();
-    assert!(packages.len() > 50, "{} packages", packages.len());
-    for package in &packages {
+    let ours = packages("Cargo.toml");
+    assert!(ours.len() > 50, "{} packages", ours.len());
+    let beside = BESIDE.map(packages);
+    assert!(beside.iter().all(|packages| packages.len() > 10));
+    for package in beside.iter().flatten().chain(&ours) {
         let licence = package["license"].as_str().unwrap_or_default();
         assert!(satisfied(licence, &allowed), "{}: licence {licence:?}", package["name"]);
         let source = package["source"].as_str().unwrap_or("here");
@@ -87,9 +94,24 @@ fn dependencies_have_known_licences_and_come_from_one_registry() {
 }
 
 #[test]
+fn no_unsafe_code_is_ours() {
+    let forbids = |manifest: &str, table: &str| {
+        let text = read(&root().join(manifest));
+        assert!(text.contains(&format!("[{table}]\nunsafe_code = \"forbid\"")), "{manifest}: no {table}");
+    };
+    forbids("Cargo.toml", "workspace.lints.rust");
+    for manifest in BESIDE {
+        forbids(manifest, "lints.rust");
+    }
+    for manifest in ["Cargo.toml", "native/Cargo.toml", "web/Cargo.toml", "web/lessons/module/Cargo.toml"] {
+        assert!(read(&root().join(manifest)).contains("[lints]\nworkspace = true"), "{manifest}");
+    }
+}
+
+#[test]
 fn no_crate_is_there_twice_but_for_those_listed() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in packages() {
+    for package in packages("Cargo.toml") {
         let text = |name: &str| package[name].as_str().unwrap_or_default().to_owned();
         versions.entry(text("name")).or_default().insert(text("version"));
     }

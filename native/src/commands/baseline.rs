@@ -18,15 +18,13 @@ use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use super::prune::{Paths, Widths, folder, groups, training_report, widths};
-use super::{
-    BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, refuse_overwriting, remove_stale, spare_input,
-    test_batch_beside,
-};
+use super::prune::{COMMAND, Paths, Widths, folder, groups, read_base, take, widths, widths_of};
+use super::{Outcome, Scene, images_of, test_batch_beside};
 use crate::args::PruneArgs;
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{percent, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
+use crate::run_folder::{REPORT, SLIM, WIDE, finished};
 use crate::{command_line, files};
 
 /// What all trainings of one run share.
@@ -62,8 +60,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             .found("another method, which has none"));
     }
     let method = if args.from_scratch { "scratch".to_owned() } else { args.method.name() };
-    let base_bytes = files::read(&args.file)?;
-    let mut base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    let (mut base, base_bytes) = read_base(&args.file)?;
     // Its momentum is of no use here, and is as large as the network.
     base.training = None;
     let splits = scene.open_data(&args.data, args.recipe.augment, seed, Some((&name, &base)))?;
@@ -74,29 +71,16 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
     let out = folder(args);
     let paths = Paths::new(&out);
-    spare_input("pruning", &args.file, &out, &[WIDE, SLIM])?;
-    let at_home = paths.base.exists() && files::read(&paths.base)? == base_bytes;
-    let resumed = args.run.resume && (paths.wide.exists() || paths.slim.exists());
-    if !resumed && !args.run.force {
-        refuse_overwriting(&out, WIDE)?;
-        refuse_overwriting(&out, SLIM)?;
-        if !at_home {
-            refuse_overwriting(&out, BASE)?;
-        }
+    let fingerprint = fingerprint(splits.train.as_ref())?;
+    let more = [images_of(splits.train.as_ref(), fingerprint), widths_of(&coupling, &clusters)];
+    let mut claimed = take(&out, args, &base_bytes, &more)?;
+    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
+        console.note(&format!("{} is finished", paths.slim.display()));
+        return Ok(Outcome::Done(report));
     }
-    let _claim = files::claim(&out)?;
     let device = scene.open_device()?;
-    let base_training = if at_home { training_report(&out) } else { None };
-    if !resumed {
-        if !at_home {
-            files::write(&paths.base, &base_bytes)?;
-            remove_stale(&out, &[metrics::FILE])?;
-        }
-        match &base_training {
-            Some(training) => files::write(&out.join(REPORT), to_json(training)?.as_bytes())?,
-            None => remove_stale(&out, &[REPORT])?,
-        }
-        remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
+    if !(claimed.resumes() && (paths.wide.exists() || paths.slim.exists())) {
+        claimed.begin(Some(&base_bytes), &[WIDE, SLIM])?;
     }
     drop(base_bytes);
     let test = Loader::evaluation(
@@ -117,7 +101,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         train,
         test: &test,
         augment,
-        fingerprint: fingerprint(splits.train.as_ref())?,
+        fingerprint,
         provenance: Provenance {
             stage: Stage::Wide,
             seed,
@@ -192,7 +176,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     files::write(&paths.slim, &checkpoint.to_bytes()?)?;
 
     let report = json!({
-        "phase": "prune",
+        "phase": COMMAND,
         "method": method,
         "paper": args.method.criterion().filter(|_| !args.from_scratch).map(|criterion| criterion.paper()),
         "command": command_line::current(),
@@ -230,7 +214,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         "lr": args.lr,
         "training_seconds": seconds,
         "seconds": started.elapsed().as_secs_f64(),
-        "training": base_training,
+        "training": claimed.training(),
         "version": env!("CARGO_PKG_VERSION"),
     });
     files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
@@ -263,15 +247,21 @@ impl Setting<'_> {
         let mut start = Start { model, config, momentum: None, step: 0, rollbacks: 0 };
         if args.run.resume && path.exists() {
             let mut checkpoint = files::checkpoint(path)?;
+            let Some(step) = checkpoint.training.as_ref().map(|training| training.step) else {
+                // The run was stopped between its last two files.
+                return self.trained(phase, checkpoint.model);
+            };
             let identity = Identity {
                 graph: &start.model.graph,
                 config: &start.config,
                 augment: self.augment,
-                images: self.train.dataset().len(),
                 fingerprint: self.fingerprint,
                 provenance: &provenance,
             };
             let training = run::resume(path, &mut checkpoint, &identity)?;
+            if step == total {
+                return self.trained(phase, checkpoint.model);
+            }
             self.scene.console.note(&format!(
                 "going on with {} after step {} of {total}",
                 path.display(),
@@ -309,5 +299,13 @@ impl Setting<'_> {
                 Outcome::Done(Trained { model, evaluation, seconds })
             }
         })
+    }
+    /// `model`, whose training in `phase` had ended before this process.
+    fn trained(&self, phase: Phase, model: Model) -> Result<Outcome<Trained>> {
+        let evaluation = block_on(evaluate(&self.device, &model, self.test, Answers::Discard))?;
+        let log = metrics::load(self.out)?;
+        let last = log.iter().rev().find(|line| line["phase"] == phase.name());
+        let seconds = last.and_then(|line| line["seconds"].as_f64()).unwrap_or(0.0);
+        Ok(Outcome::Done(Trained { model, evaluation, seconds }))
     }
 }

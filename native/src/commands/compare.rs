@@ -1,63 +1,64 @@
 //! `compare`: several methods on one base and one budget, as a table, a page and a CSV file.
 
+use std::path::Path;
+
 use centripetal::Result;
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::prune::Clustering;
 use serde_json::{Value, json};
 
-use super::steps::{final_accuracy, finished};
-use super::{BASE, Outcome, Scene, command, prune, refuse_overwriting, squeeze};
+use super::steps::final_accuracy;
+use super::{Outcome, Scene, command, prune, squeeze};
 use crate::args::{CompareArgs, Contender, Method, PruneArgs, Strength};
 use crate::progress::{grouped, percent, scaled, table, to_json};
+use crate::run_folder::{BASE, COMPARISON, RESULTS, TABLE, refuse_overwriting};
 use crate::{command_line, files, html};
-
-const PAGE: &str = "compare.html";
-const TABLE: &str = "compare.csv";
-const RESULTS: &str = "compare.json";
 
 pub(super) fn run(scene: &Scene, args: &CompareArgs) -> Result<Outcome<()>> {
     let name = args.file.display().to_string();
     let base = Checkpoint::from_bytes(&name, &files::read(&args.file)?)?;
-    if !args.run.resume && !args.run.force {
-        refuse_overwriting(&args.out, RESULTS)?;
-    }
     let _claim = files::claim(&args.out)?;
+    if !args.run.resume && !args.run.force {
+        [RESULTS, COMPARISON, TABLE].iter().try_for_each(|name| refuse_overwriting(&args.out, name))?;
+    }
     let resume = command_line::to_resume();
+    let earlier = if args.run.resume { rows_of(&args.out.join(RESULTS)) } else { Vec::new() };
     let mut rows = Vec::new();
-    for &contender in &args.methods {
+    for (index, &contender) in args.methods.iter().enumerate() {
         let pruning = pruning(args, contender);
-        let folder = prune::folder(&pruning);
-        let report = match finished(&folder).filter(|_| args.run.resume) {
-            Some(report) => report,
-            None => {
-                scene.console.note(&format!("== {}", contender.name()));
-                let outcome = match contender {
-                    Contender::Squeeze => {
-                        let provenance = Provenance { stage: Stage::Base, ..base.provenance.clone() };
-                        let graph = base.model.graph.clone();
-                        squeeze::from_random(scene, graph, provenance, &pruning, &resume)?
-                    }
-                    _ => prune::by_method(scene, &pruning, &resume)?,
-                };
-                match outcome {
-                    Outcome::Done(report) => report,
-                    Outcome::Interrupted => return Ok(Outcome::Interrupted),
-                }
+        scene.console.note(&format!("== {}", contender.name()));
+        let outcome = match contender {
+            Contender::Squeeze => {
+                let provenance = Provenance { stage: Stage::Base, ..base.provenance.clone() };
+                squeeze::from_random(scene, base.model.graph.clone(), provenance, &pruning, &resume)?
             }
+            _ => prune::by_method(scene, &pruning, &resume)?,
+        };
+        let Outcome::Done(report) = outcome else {
+            return Ok(Outcome::Interrupted);
         };
         rows.push(row(&report, contender));
-        // After every method, so that nothing is lost when a later one fails.
-        write(args, &base, &rows)?;
+        // After every method, with what was known of later ones, so that nothing is lost when one of them fails.
+        let later = args.methods[index + 1..]
+            .iter()
+            .filter_map(|contender| earlier.iter().find(|row| row["method"] == contender.name()).cloned());
+        write(args, &base, &rows.iter().cloned().chain(later).collect::<Vec<_>>())?;
     }
     let text = format!(
         "{}\n{} and {} are written in {}",
         told(&rows),
-        PAGE,
+        COMPARISON,
         TABLE,
         command(&["compare"]).replace("centripetal compare", &args.out.display().to_string())
     );
     scene.console.result(&text, &json!({"rows": rows}))?;
     Ok(Outcome::Done(()))
+}
+
+/// The rows of an earlier comparison in the file `path`; none where there is no such file, or a damaged one.
+fn rows_of(path: &Path) -> Vec<Value> {
+    let document: Value = serde_json::from_slice(&files::read(path).unwrap_or_default()).unwrap_or_default();
+    document["rows"].as_array().cloned().unwrap_or_default()
 }
 
 /// How `contender` spends the budget.
@@ -178,7 +179,7 @@ fn write(args: &CompareArgs, base: &Checkpoint, rows: &[Value]) -> Result<()> {
     files::write(&args.out.join(RESULTS), to_json(&document)?.as_bytes())?;
     let title = format!("{} on {}: pruning methods compared", base.model.graph.name, base.provenance.data);
     let page = html::comparison(&title, &cells(rows), rows, &command_line::current());
-    files::write(&args.out.join(PAGE), page.as_bytes())?;
+    files::write(&args.out.join(COMPARISON), page.as_bytes())?;
     files::write(&args.out.join(TABLE), csv(rows).as_bytes())
 }
 

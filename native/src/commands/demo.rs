@@ -7,9 +7,10 @@ use centripetal::{Error, ErrorKind, Result};
 use clap::Parser;
 use serde_json::json;
 
-use super::{BASE, FILTERS, Outcome, REPORT, SLIM, Scene, WIDE, command, prune, train};
+use super::{Outcome, Scene, command, prune, train};
 use crate::args::{Cli, Command, DemoArgs};
 use crate::progress::{duration, to_json};
+use crate::run_folder::{BASE, FILTERS, REPORT, SLIM, WIDE};
 use crate::{command_line, files};
 
 /// Tuned so that two CPU cores need one to two minutes.
@@ -50,7 +51,7 @@ pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
     );
     console.note(&format!("   $ {}", command(&pruning)));
     let Command::Prune(prune_args) = parsed(&pruning) else { unreachable!("it is a prune command") };
-    let Outcome::Done(mut report) = prune::prune(scene, &prune_args, &again)? else {
+    let Outcome::Done(mut report) = prune::prune(scene, &prune_args, None, &again)? else {
         return Ok(Outcome::Interrupted);
     };
     report["phase"] = json!("demo");

@@ -9,13 +9,11 @@ use centripetal::models::{NAMES, Shortcut};
 use centripetal::{Error, ErrorKind, Result, Shape, rewrite};
 use serde_json::json;
 
-use super::{
-    BASE, FILTERS, PAGE, REPORT, SLIM, Scene, WIDE, build, command, refuse_overwriting, remove_stale,
-    spare_input,
-};
+use super::{Scene, build, command};
 use crate::args::ImportArgs;
+use crate::files;
 use crate::progress::{grouped, scaled};
-use crate::{files, metrics};
+use crate::run_folder::{BASE, Leave, RunFolder, SLIM, Settings, WIDE, spare_input};
 
 /// Side of the images of the data sets that the zoo is made for.
 const SIDE: usize = 32;
@@ -34,10 +32,9 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     let (input, classes) = (model.graph.input, model.graph.classes()?);
     let normalization = normalization(args, input.c)?;
 
-    if !args.force {
-        [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&args.out, file))?;
-    }
-    let _claim = files::claim(&args.out)?;
+    let leave = Leave { resume: false, force: args.force };
+    let settings = Settings::new(&json!({ "FILE": name }), &[])?;
+    let mut folder = RunFolder::take(&args.out, "import", settings, leave, false)?;
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
     let architecture = model.graph.name.clone();
     let checkpoint = Checkpoint {
@@ -53,8 +50,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
         training: None,
     };
     let path = args.out.join(BASE);
-    files::write(&path, &checkpoint.to_bytes()?)?;
-    remove_stale(&args.out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
+    folder.begin(Some(&checkpoint.to_bytes()?), &[BASE])?;
     let path = path.display().to_string();
     let normalised = match &normalization {
         Some(Normalization { mean, std }) => {

@@ -19,16 +19,18 @@ use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use super::{
-    BASE, FILTERS, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, command, refuse_overwriting, remove_stale,
-    spare_input, test_batch_beside,
-};
-use super::{baseline, steps};
+use super::{Outcome, Scene, baseline, command, images_of, steps, test_batch_beside};
 use crate::args::{Keep, Method, PruneArgs, Strength};
-use crate::metrics::{self, Log, Phase};
+use crate::metrics::{Log, Phase};
 use crate::progress::{Console, bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
+use crate::run_folder::{
+    BASE, FILTERS, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input,
+};
 use crate::{command_line, files, filters};
+
+/// The command's name in settings and reports.
+pub(super) const COMMAND: &str = "prune";
 
 /// What `--keep` is when no rule is given.
 fn default_keep() -> Result<Ratio> {
@@ -66,19 +68,31 @@ pub(super) fn run(scene: &Scene, args: &PruneArgs) -> Result<Outcome<()>> {
 /// Those of the method.
 pub(super) fn by_method(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
     match args.method {
-        Method::Csgd if !args.from_scratch => prune(scene, args, resume),
+        Method::Csgd if !args.from_scratch => prune(scene, args, None, resume),
         _ => baseline::prune(scene, args, resume),
     }
 }
 
-/// Prunes by C-SGD as `args` say and writes the run's files; `resume` is the command that goes on after an interruption.
-pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
+/// Prunes by C-SGD as `args` say and writes the run's files: their file, or the network `untrained` that is to become it;
+/// `resume` is the command that goes on after an interruption.
+pub(super) fn prune(
+    scene: &Scene,
+    args: &PruneArgs,
+    untrained: Option<Checkpoint>,
+    resume: &str,
+) -> Result<Outcome<Value>> {
     let console = &scene.console;
     let started = Instant::now();
     let seed = args.run.seed;
     let name = args.file.display().to_string();
-    let base_bytes = files::read(&args.file)?;
-    let mut base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    let squeezes = untrained.is_some();
+    let (mut base, base_bytes) = match untrained {
+        Some(base) => {
+            let bytes = base.to_bytes()?;
+            (base, bytes)
+        }
+        None => read_base(&args.file)?,
+    };
     // Its momentum is of no use here, and is as large as the network.
     base.training = None;
     let splits = scene.open_data(&args.data, args.recipe.augment, seed, Some((&name, &base)))?;
@@ -111,33 +125,20 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     };
 
     let fingerprint = fingerprint(splits.train.as_ref())?;
-    let images = splits.train.len();
 
     let out = folder(args);
     let paths = Paths::new(&out);
-    spare_input("pruning", &args.file, &out, &[WIDE, SLIM])?;
-    let resumed = args.run.resume && paths.wide.exists();
-    // Whether the folder is that of this very base, so that report and curves of its training stay.
-    let at_home = paths.base.exists() && files::read(&paths.base)? == base_bytes;
-    if !resumed && !args.run.force {
-        refuse_overwriting(&out, WIDE)?;
-        refuse_overwriting(&out, SLIM)?;
-        if !at_home {
-            refuse_overwriting(&out, BASE)?;
-        }
+    let more = [images_of(splits.train.as_ref(), fingerprint), widths_of(&coupling, &clusters)];
+    let mut folder = take(&out, args, &base_bytes, &more)?;
+    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| folder.resumes()) {
+        console.note(&format!("{} is finished", paths.slim.display()));
+        return Ok(Outcome::Done(report));
     }
-    let _claim = files::claim(&out)?;
-    let (model, training) = if resumed {
+    let (model, training) = if folder.resumes() && paths.wide.exists() {
         let mut checkpoint = files::checkpoint(&paths.wide)?;
-        if !at_home {
-            return Err(Error::new(ErrorKind::Argument, format!("going on with {}", paths.wide.display()))
-                .expected(format!("FILE as in the run so far, {}", paths.base.display()))
-                .found(format!("{name}, which differs from it"))
-                .next("Give the same FILE as before, or begin anew with --force or another --out"));
-        }
         let graph = &base.model.graph;
         let provenance = &provenance;
-        let identity = Identity { graph, config: &config, augment, images, fingerprint, provenance };
+        let identity = Identity { graph, config: &config, augment, fingerprint, provenance };
         let training = run::resume(&paths.wide, &mut checkpoint, &identity)?;
         console.note(&format!(
             "going on with {} after step {} of {}",
@@ -153,18 +154,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         (base.model.clone(), None)
     };
     let device = scene.open_device()?;
-    let base_training = if at_home { training_report(&out) } else { None };
-    if !resumed {
-        // Written before anything is removed, so that a full disk takes nothing away.
-        if !at_home {
-            files::write(&paths.base, &base_bytes)?;
-            remove_stale(&out, &[metrics::FILE])?;
-        }
-        match &base_training {
-            Some(training) => files::write(&out.join(REPORT), to_json(training)?.as_bytes())?,
-            None => remove_stale(&out, &[REPORT])?,
-        }
-        remove_stale(&out, &[WIDE, SLIM, FILTERS, PAGE])?;
+    if training.is_none() {
+        folder.begin(Some(&base_bytes), &[WIDE])?;
     }
     drop(base_bytes);
 
@@ -249,7 +240,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
     let trained = certificate.snap.as_ref().unwrap_or(&certificate.cut);
     let report = json!({
-        "phase": "prune",
+        "phase": COMMAND,
         "method": args.method.name(),
         "command": command_line::current(),
         "base_accuracy": before.accuracy(),
@@ -292,7 +283,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         "training_seconds": seconds,
         "seconds": started.elapsed().as_secs_f64(),
         "certificate": certificate,
-        "training": base_training,
+        "training": folder.training(),
+        "squeeze": squeezes,
         "version": env!("CARGO_PKG_VERSION"),
     });
     files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
@@ -301,14 +293,13 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 
 /// The files that a pruning run writes.
 pub(super) struct Paths {
-    pub(super) base: PathBuf,
     pub(super) wide: PathBuf,
     pub(super) slim: PathBuf,
 }
 
 impl Paths {
     pub(super) fn new(out: &Path) -> Self {
-        Paths { base: out.join(BASE), wide: out.join(WIDE), slim: out.join(SLIM) }
+        Paths { wide: out.join(WIDE), slim: out.join(SLIM) }
     }
 }
 
@@ -318,6 +309,41 @@ pub(super) fn folder(args: &PruneArgs) -> PathBuf {
         let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
         parent.unwrap_or(Path::new(".")).to_owned()
     })
+}
+
+/// Reads the network to prune, and keeps its bytes.
+///
+/// # Errors
+/// Those of [`files::checkpoint`].
+pub(super) fn read_base(path: &Path) -> Result<(Checkpoint, Vec<u8>)> {
+    let bytes = files::read(path)?;
+    Ok((Checkpoint::from_bytes(&path.display().to_string(), &bytes)?, bytes))
+}
+
+/// Takes the folder `out` to prune the network of the bytes `base`, as `args` and `more` settings describe.
+///
+/// # Errors
+/// Those of [`RunFolder::take`], and [`ErrorKind::Argument`] when the run so far is that of another network.
+pub(super) fn take(out: &Path, args: &PruneArgs, base: &[u8], more: &[(&str, Value)]) -> Result<RunFolder> {
+    let file = &args.file;
+    spare_input("pruning", file, out, &[WIDE, SLIM])?;
+    let home = out.join(BASE);
+    let at_home = home.exists() && files::read(&home)? == base;
+    let settings = Settings::new(args, more)?;
+    let folder = RunFolder::take(out, COMMAND, settings, Leave::from(&args.run), at_home)?;
+    if folder.resumes() && !at_home {
+        return Err(Error::new(ErrorKind::Argument, format!("going on with the run in {}", out.display()))
+            .expected(format!("FILE as in the run so far, {}", home.display()))
+            .found(format!("{}, which differs from it", file.display()))
+            .next("Give the same FILE as before, or begin anew with --force or another --out"));
+    }
+    Ok(folder)
+}
+
+/// The widths that layers get, as a setting.
+pub(super) fn widths_of(coupling: &Coupling, clusters: &Clusters) -> (&'static str, Value) {
+    let widths: Vec<String> = target::widths(coupling, clusters).values().map(ToString::to_string).collect();
+    ("widths (--keep, --widths, --target-macs, --freeze)", json!(widths.join(" ")))
 }
 
 /// What is tied, and what it becomes.
@@ -469,15 +495,6 @@ pub(super) fn groups(model: &Model, coupling: &Coupling, clusters: &Clusters) ->
         }))
     };
     coupling.prunable().filter_map(describe).collect()
-}
-
-/// The report of the base training in the same folder, to be kept inside the new one.
-pub(super) fn training_report(out: &Path) -> Option<Value> {
-    let report: Value = serde_json::from_slice(&files::read(&out.join(REPORT)).ok()?).ok()?;
-    match report["phase"].as_str() {
-        Some("train") => Some(report),
-        _ => report.get("training").filter(|training| training.is_object()).cloned(),
-    }
 }
 
 /// What the cut changed, as text.

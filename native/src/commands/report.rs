@@ -3,9 +3,10 @@
 use centripetal::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::{FILTERS, PAGE, REPORT, Scene};
+use super::Scene;
 use crate::args::ReportArgs;
 use crate::progress::bytes;
+use crate::run_folder::{FILTERS, PAGE, REPORT};
 use crate::{files, html, metrics};
 
 pub(super) fn run(scene: &Scene, args: &ReportArgs) -> Result<()> {

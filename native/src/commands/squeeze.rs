@@ -9,12 +9,11 @@ use centripetal::model::Model;
 use centripetal::prune::target::WidthsByNodes;
 use centripetal::prune::{Clustering, Clusters, target};
 use centripetal::{Error, ErrorKind, Result, Shape};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{BASE, Named, Outcome, REPORT, SLIM, Scene, WIDE, build, named, prune, refuse_overwriting};
+use super::{Named, Outcome, Scene, build, named, prune};
 use crate::args::{Keep, Method, PaceArg, PruneArgs, Strength, TrainArgs};
-use crate::files;
-use crate::progress::to_json;
+use crate::run_folder::BASE;
 
 /// The widths of the groups of `narrow` for a wider network of the same nodes.
 fn widths_of(narrow: &Graph) -> Result<WidthsByNodes> {
@@ -73,7 +72,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, out: &Path, resume: &str) -
     from_random(scene, wide, provenance, &pruning, resume)
 }
 
-/// Writes `wide` with random weights as the base of `args`, whose file it is, and prunes that by C-SGD.
+/// Gives `wide` random weights and prunes that by C-SGD, as the base of `args`, whose file it becomes.
 pub(super) fn from_random(
     scene: &Scene,
     wide: Graph,
@@ -81,24 +80,7 @@ pub(super) fn from_random(
     args: &PruneArgs,
     resume: &str,
 ) -> Result<Outcome<Value>> {
-    let out = prune::folder(args);
-    if !(args.run.resume && args.file.exists()) {
-        if !args.run.force {
-            [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
-        }
-        files::prepare_folder(&out)?;
-        let model = Model::random(wide, args.run.seed);
-        let checkpoint = Checkpoint { model, provenance, clusters: None, training: None };
-        files::write(&args.file, &checkpoint.to_bytes()?)?;
-    }
-    let outcome = prune::prune(scene, args, resume).inspect_err(|_| {
-        // Random weights that nothing was learnt from are not worth standing in the way of the next try.
-        if !out.join(WIDE).exists() {
-            let _ = std::fs::remove_file(&args.file);
-        }
-    })?;
-    let Outcome::Done(mut report) = outcome else { return Ok(Outcome::Interrupted) };
-    report["squeeze"] = json!(true);
-    files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
-    Ok(Outcome::Done(report))
+    let model = Model::random(wide, args.run.seed);
+    let untrained = Checkpoint { model, provenance, clusters: None, training: None };
+    prune::prune(scene, args, Some(untrained), resume)
 }

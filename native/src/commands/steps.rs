@@ -3,17 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use centripetal::formats::Checkpoint;
 use centripetal::prune::width::Ratio;
 use centripetal::prune::{Clustering, target};
 use centripetal::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::prune::{Paths, Widths, by_method, folder, widths};
-use super::{BASE, Outcome, REPORT, SLIM, Scene, refuse_overwriting, spare_input};
+use super::prune::{COMMAND, Paths, Widths, by_method, folder, read_base, take, widths};
+use super::{Outcome, Scene};
 use crate::args::{Keep, PruneArgs};
 use crate::files;
 use crate::progress::{percent, to_json};
+use crate::run_folder::{REPORT, SLIM, finished, refuse_overwriting};
 
 /// Eighths that `--max-accuracy-drop` tries when `--keep` names none.
 const EIGHTHS: [u64; 6] = [7, 6, 5, 4, 3, 2];
@@ -22,21 +22,22 @@ const EIGHTHS: [u64; 6] = [7, 6, 5, 4, 3, 2];
 pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
     let name = args.file.display().to_string();
     let ratios = ratios(args)?;
-    let base_bytes = files::read(&args.file)?;
-    let base = Checkpoint::from_bytes(&name, &base_bytes)?;
+    let (base, base_bytes) = read_base(&args.file)?;
     let out = folder(args);
     let paths = Paths::new(&out);
-    spare_input("pruning", &args.file, &out, &[SLIM])?;
-    let at_home = paths.base.exists() && files::read(&paths.base)? == base_bytes;
-    if !args.run.resume && !args.run.force {
-        refuse_overwriting(&out, SLIM)?;
-        if !at_home {
-            refuse_overwriting(&out, BASE)?;
-        }
+    let place = |ratio: &Ratio| format!("keep-{}-{}", ratio.numerator(), ratio.denominator());
+    let mut claimed = take(&out, args, &base_bytes, &[])?;
+    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
+        scene.console.note(&format!("{} is finished", paths.slim.display()));
+        return Ok(Outcome::Done(report));
     }
-    let _claim = files::claim(&out)?;
-    if !at_home {
-        files::write(&paths.base, &base_bytes)?;
+    if !claimed.resumes() {
+        let places: Vec<String> = ratios.iter().map(place).collect();
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        if !args.run.force {
+            places.iter().try_for_each(|place| refuse_overwriting(&out, place))?;
+        }
+        claimed.begin(Some(&base_bytes), &places)?;
     }
     let mut file = args.file.clone();
     let mut reports: Vec<Value> = Vec::new();
@@ -50,23 +51,16 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         };
         let Widths { coupling, clusters, .. } =
             widths(&scene.console, &of_base, &name, &base.model, Clustering::Even)?;
-        let folder = out.join(format!("keep-{}-{}", ratio.numerator(), ratio.denominator()));
+        let folder = out.join(place(&ratio));
         let step = PruneArgs {
             file: file.clone(),
             out: Some(folder.clone()),
             computed: Some(target::widths(&coupling, &clusters)),
             ..of_base
         };
-        let done = if args.run.resume { finished(&folder) } else { None };
-        let report = match done {
-            Some(report) => report,
-            None => {
-                scene.console.note(&format!("keep {ratio}, from {}", file.display()));
-                match by_method(scene, &step, resume)? {
-                    Outcome::Done(report) => report,
-                    Outcome::Interrupted => return Ok(Outcome::Interrupted),
-                }
-            }
+        scene.console.note(&format!("keep {ratio}, from {}", file.display()));
+        let Outcome::Done(report) = by_method(scene, &step, resume)? else {
+            return Ok(Outcome::Interrupted);
         };
         let reached = final_accuracy(&report);
         let before = reports.first().unwrap_or(&report)["base_accuracy"].as_f64().unwrap_or(f64::NAN);
@@ -146,15 +140,6 @@ fn ratios(args: &PruneArgs) -> Result<Vec<Ratio>> {
 /// The accuracy that a run ended with.
 pub(super) fn final_accuracy(report: &Value) -> f64 {
     report["finetuned_accuracy"].as_f64().or(report["slim_accuracy"].as_f64()).unwrap_or(f64::NAN)
-}
-
-/// The report of a run in `folder` that is done.
-pub(super) fn finished(folder: &Path) -> Option<Value> {
-    if !folder.join(SLIM).exists() {
-        return None;
-    }
-    let report: Value = serde_json::from_slice(&files::read(&folder.join(REPORT)).ok()?).ok()?;
-    (report["phase"] == "prune").then_some(report)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -11,16 +11,16 @@ use centripetal::train::TrainConfig;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use serde_json::{Value, json};
 
-use super::{
-    BASE, FILTERS, Named, Outcome, PAGE, REPORT, SLIM, Scene, WIDE, build, command, named,
-    refuse_overwriting, remove_stale, spare_input, test_batch_beside,
-};
-use super::{prune, squeeze};
+use super::{Named, Outcome, Scene, build, command, images_of, named, prune, squeeze, test_batch_beside};
 use crate::args::TrainArgs;
-use crate::metrics::{self, Log, Phase};
+use crate::metrics::{Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
+use crate::run_folder::{BASE, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input};
 use crate::{command_line, files};
+
+/// Its name in settings and report.
+const COMMAND: &str = "train";
 
 pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
     let out = folder(args);
@@ -82,43 +82,40 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     };
 
     let fingerprint = fingerprint(splits.train.as_ref())?;
-    let images = splits.train.len();
 
     let out = folder(args);
     let path = out.join(BASE);
-    let resuming = args.run.resume && path.exists();
-    if !resuming {
-        if stored_file {
-            spare_input("training from", Path::new(&args.model), &out, &[BASE, WIDE, SLIM])?;
-        }
-        if !args.run.force {
-            [BASE, WIDE, SLIM].iter().try_for_each(|file| refuse_overwriting(&out, file))?;
-        }
+    if stored_file && !args.run.resume {
+        spare_input("training from", Path::new(&args.model), &out, &[BASE, WIDE, SLIM])?;
     }
-    let _claim = files::claim(&out)?;
-    let (model, resumed) = match resuming {
-        false => (model, None),
-        true => {
-            let mut checkpoint = files::checkpoint(&path)?;
-            let graph = &model.graph;
-            let provenance = &provenance;
-            let identity = Identity { graph, config: &config, augment, images, fingerprint, provenance };
-            let training = run::resume(&path, &mut checkpoint, &identity)?;
-            console.note(&format!(
-                "going on with {} after step {} of {}",
-                path.display(),
-                training.step,
-                config.schedule.total_steps
-            ));
-            (checkpoint.model, Some(training))
+    let settings = Settings::new(args, &[images_of(splits.train.as_ref(), fingerprint)])?;
+    let mut folder = RunFolder::take(&out, COMMAND, settings, Leave::from(&args.run), false)?;
+    if let Some(report) = finished(&out, COMMAND, BASE).filter(|_| folder.resumes()) {
+        console.note(&format!("{} is finished", path.display()));
+        return Ok(Outcome::Done(report));
+    }
+    let (model, resumed) = if folder.resumes() && path.exists() {
+        let mut checkpoint = files::checkpoint(&path)?;
+        let graph = &model.graph;
+        let provenance = &provenance;
+        let identity = Identity { graph, config: &config, augment, fingerprint, provenance };
+        let training = run::resume(&path, &mut checkpoint, &identity)?;
+        console.note(&format!(
+            "going on with {} after step {} of {}",
+            path.display(),
+            training.step,
+            config.schedule.total_steps
+        ));
+        (checkpoint.model, Some(training))
+    } else {
+        if args.run.resume {
+            console.note(&format!("{} is not there yet: beginning the run", path.display()));
         }
+        (model, None)
     };
-    if args.run.resume && resumed.is_none() {
-        console.note(&format!("{} is not there yet: beginning the run", path.display()));
-    }
     let device = scene.open_device()?;
     if resumed.is_none() {
-        remove_stale(&out, &[WIDE, SLIM, REPORT, FILTERS, PAGE, metrics::FILE])?;
+        folder.begin(None, &[BASE])?;
     }
 
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
@@ -165,7 +162,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         Ended::Finished { evaluation, config, device, seconds, .. } => (evaluation, config, device, seconds),
     };
     let report = json!({
-        "phase": "train",
+        "phase": COMMAND,
         "command": command_line::current(),
         "base_accuracy": evaluation.accuracy(),
         "base_loss": evaluation.loss,

@@ -40,16 +40,26 @@ fn format(entry: &Entry) -> Format {
     }
 }
 
-/// Ends this program, with a message, when a reader takes memory beyond all measure: before the machine suffers.
+/// Ends this program, with a message, when a reader takes memory beyond all measure, before the machine suffers, or does not
+/// come back.
 fn guard() {
     const MOST: usize = 2 << 30;
-    std::thread::spawn(|| {
+    const LONGEST: Duration = Duration::from_secs(60);
+    let end = |what: String| {
+        let file = CURRENT.lock().map_or_else(|_| "a file".to_owned(), |name| name.clone());
+        eprintln!("lost: a reader {what} for {file}");
+        std::process::exit(1);
+    };
+    std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_millis(2));
             let used = MEMORY.current_usage();
             if used > MOST {
-                eprintln!("lost: a reader took {used} bytes for {}", CURRENT.lock().expect("a name"));
-                std::process::exit(1);
+                end(format!("took {used} bytes"));
+            }
+            let since = SINCE.lock().ok().and_then(|since| *since);
+            if since.is_some_and(|since| since.elapsed() > LONGEST) {
+                end(format!("hangs, {LONGEST:?} by now,"));
             }
         }
     });
@@ -57,6 +67,9 @@ fn guard() {
 
 /// What is being read.
 static CURRENT: Mutex<String> = Mutex::new(String::new());
+
+/// Since when.
+static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Damages files for each reader in `tries` ways, all readers together.
 pub(crate) fn broken(tries: usize, seed: u64) -> Vec<Row> {
@@ -73,6 +86,7 @@ pub(crate) fn broken(tries: usize, seed: u64) -> Vec<Row> {
             let theirs = ["squeeze_excite.onnx", "option_a.onnx", "squeeze_excite_dynamo.onnx"];
             seeds.extend(theirs.map(|name| std::fs::read(folder.join(name)).expect("reads")));
         }
+        *CURRENT.lock().expect("a name") = format!("a whole file of {}", entry.name);
         for seed in &seeds {
             let outcome = survives(entry, seed);
             let whole = outcome.and_then(|read| read.map_err(|error| format!("a whole file: {error}")));
@@ -115,7 +129,9 @@ fn try_once(entry: &Entry, bytes: &[u8]) -> Result<Result<(), String>, String> {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
     let started = Instant::now();
+    *SINCE.lock().expect("a time") = Some(started);
     let outcome = catch_unwind(AssertUnwindSafe(|| (entry.read)(bytes)));
+    *SINCE.lock().expect("a time") = None;
     let (took, took_memory) = (started.elapsed(), MEMORY.peak_usage().saturating_sub(before));
     let outcome = match outcome {
         Err(panic) => {

@@ -6,12 +6,17 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use centripetal::rng::Rng;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::table::Row;
 
 const SMALL: &[&str] =
     &["--data", "synthetic", "--train-limit", "400", "--test-limit", "50", "--batch", "20", "--epochs", "4"];
+
+/// As many images in more steps, so that C-SGD has time enough.
+const MORE_STEPS: &[&str] =
+    &["--data", "synthetic", "--train-limit", "400", "--test-limit", "50", "--batch", "4", "--epochs", "4"];
 
 /// The command in `dir`, on the CPU unless `words` say otherwise.
 pub(crate) fn command(dir: &Path, words: &[&str]) -> Command {
@@ -57,61 +62,144 @@ pub(crate) fn same(a: &Path, b: &Path, names: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Kills runs of `train` and of `prune` up to three times each, then lets them end.
+/// A kind of run, what it is called, and the files that it must end with.
+struct Kind {
+    fault: &'static str,
+    words: Vec<&'static str>,
+    files: &'static [&'static str],
+    /// Folders with a log.
+    logs: &'static [&'static str],
+}
+
+/// Kills runs of every command that trains up to three times each, then lets them end: in the bits, the epochs of the
+/// log and the kept checkpoints of runs that were not killed. `tries` runs in all, each killed at least once.
 pub(crate) fn killed(tries: usize) -> Vec<Row> {
     let dir = TempDir::new().expect("a folder");
     let at = |name: &str| dir.path().join(name);
-    let train = |out: &'static str| [&["train", "lenet", "--out", out][..], SMALL].concat();
-    let prune = |out: &'static str| {
-        let words = ["prune", "whole/base.safetensors", "--strength", "0.1", "--out", out];
-        [&words[..], SMALL].concat()
-    };
-    let timed = |words: &[&str]| {
-        let started = Instant::now();
-        done(&command(dir.path(), words).output().expect("starts")).expect("an undisturbed run ends well");
-        started.elapsed()
-    };
-    let whole = timed(&train("whole"));
-    let pruned = timed(&prune("pruned"));
+    let kept = ["--keep-last", "2", "--keep-best"];
+    let run = |words: &[&'static str]| [words, SMALL, &kept].concat();
+    let longer = |words: &[&'static str]| [words, MORE_STEPS, &kept].concat();
+    let prune = ["prune", "base/base.safetensors", "--strength", "0.1"];
+    let l1 = ["prune", "base/base.safetensors", "--method", "l1", "--finetune", "4"];
     let kinds = [
-        ("train killed (SIGKILL) and resumed", train("torn"), whole, "whole", &["base.safetensors"][..]),
-        (
-            "prune killed (SIGKILL) and resumed",
-            prune("torn"),
-            pruned,
-            "pruned",
-            &["wide.safetensors", "slim.safetensors"][..],
-        ),
+        Kind {
+            fault: "train killed (SIGKILL) and resumed",
+            words: run(&["train", "lenet"]),
+            files: &["base.safetensors"],
+            logs: &[""],
+        },
+        Kind {
+            fault: "prune killed (SIGKILL) and resumed",
+            words: run(&prune),
+            files: &["wide.safetensors", "slim.safetensors"],
+            logs: &[""],
+        },
+        Kind {
+            fault: "prune --method l1 --finetune killed (SIGKILL) and resumed",
+            words: run(&l1),
+            files: &["base.safetensors", "slim.safetensors"],
+            logs: &[""],
+        },
+        Kind {
+            fault: "prune in steps killed (SIGKILL) and resumed",
+            words: run(&[&l1[..], &["--keep", "3/4,1/2"]].concat()),
+            files: &["keep-3-4/slim.safetensors", "keep-1-2/slim.safetensors", "slim.safetensors"],
+            logs: &["keep-3-4", "keep-1-2"],
+        },
+        Kind {
+            fault: "train --squeeze killed (SIGKILL) and resumed",
+            words: longer(&["train", "lenet", "--width", "1.6", "--squeeze"]),
+            files: &["base.safetensors", "wide.safetensors", "slim.safetensors"],
+            logs: &[""],
+        },
+        Kind {
+            fault: "compare killed (SIGKILL) and resumed",
+            words: longer(&["compare", "base/base.safetensors", "--methods", "csgd,group-lasso,scratch"]),
+            files: &["csgd/slim.safetensors", "group-lasso/slim.safetensors", "scratch/slim.safetensors"],
+            logs: &["csgd", "group-lasso", "scratch"],
+        },
     ];
+    let base = [&["train", "lenet", "--out", "base"], SMALL].concat();
+    done(&command(dir.path(), &base).output().expect("starts")).expect("an undisturbed run ends well");
     let mut rng = Rng::new(1);
     let mut rows = Vec::new();
-    for (fault, words, takes, reference, names) in kinds {
-        let mut row = Row::new(fault);
+    for (index, Kind { fault, words, files, logs }) in kinds.iter().enumerate() {
+        let mut row = Row::new(*fault);
+        let out = |name: &'static str| [&words[..], &["--out", name]].concat();
+        let _ = std::fs::remove_dir_all(at("whole"));
+        let started = Instant::now();
+        done(&command(dir.path(), &out("whole")).output().expect("starts"))
+            .expect("an undisturbed run ends well");
+        let takes = started.elapsed();
         // Often enough to be killed between, within and while writing checkpoints.
-        let often = [&words[..], &["--checkpoint-minutes", "0.0005"]].concat();
-        for _ in 0..tries.div_ceil(2) {
+        let often = [&out("torn")[..], &["--checkpoint-minutes", "0.0005"]].concat();
+        let (mut kills, mut missed) = (0, 0);
+        while kills < share(tries, kinds.len(), index) && missed < 100 {
             // What is killed before its first checkpoint has nothing to go on with and begins again.
             let _ = std::fs::remove_dir_all(at("torn"));
-            let mut resumed = false;
-            for _ in 0..=rng.below(3) {
-                let resume: &[&str] = if resumed { &["--resume"] } else { &[] };
+            let mut hits = 0;
+            for turn in 0..=rng.below(3) {
+                let resume: &[&str] = if turn == 0 { &[] } else { &["--resume"] };
                 let mut child = command(dir.path(), &[&often[..], resume].concat()).spawn().expect("starts");
                 sleep(takes.mul_f64(f64::from(rng.uniform()) * 1.2));
-                kill(&mut child);
-                resumed = true;
+                hits += usize::from(kill(&mut child));
             }
+            if hits == 0 {
+                missed += 1;
+                continue;
+            }
+            kills += 1;
             let output = command(dir.path(), &[&often[..], &["--resume"]].concat()).output().expect("starts");
-            row.count(done(&output).and_then(|()| same(&at(reference), &at("torn"), names)));
+            let outcome = done(&output).and_then(|()| same(&at("whole"), &at("torn"), files));
+            row.count(outcome.and_then(|()| {
+                logs.iter().try_for_each(|log| same_epochs(&at("whole").join(log), &at("torn").join(log)))
+            }));
         }
         rows.push(row);
     }
     rows
 }
 
-fn kill(child: &mut Child) {
-    // One that has just ended cannot be killed any more.
+/// The part of `tries` that is tried of the kind `index` of `kinds`: at least one.
+fn share(tries: usize, kinds: usize, index: usize) -> usize {
+    (tries / kinds + usize::from(index < tries % kinds)).max(1)
+}
+
+/// Whether the logs in `a` and `b` tell the same of every epoch, and the same checkpoints are kept.
+fn same_epochs(a: &Path, b: &Path) -> Result<(), String> {
+    let epochs = |dir: &Path| -> Result<Vec<Value>, String> {
+        let text = std::fs::read_to_string(dir.join("metrics.jsonl")).map_err(|error| error.to_string())?;
+        let lines =
+            text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
+        let lines = lines.collect::<Result<Vec<Value>, String>>()?.into_iter();
+        let of = |line: Value| json!([line["phase"], line["step"], line["test_accuracy"], line["test_loss"]]);
+        Ok(lines.filter(|line| !line["test_accuracy"].is_null()).map(of).collect())
+    };
+    let (whole, torn) = (epochs(a)?, epochs(b)?);
+    if whole.is_empty() || whole != torn {
+        return Err(format!("epochs in the log: {torn:?} instead of {whole:?}"));
+    }
+    let kept = |dir: &Path| {
+        let files = std::fs::read_dir(dir.join("checkpoints")).map_err(|error| error.to_string())?;
+        let mut names: Vec<_> =
+            files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok::<_, String>(names)
+    };
+    let names = kept(a)?;
+    if names != kept(b)? {
+        return Err(format!("checkpoints kept: {:?} instead of {names:?}", kept(b)?));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    same(&a.join("checkpoints"), &b.join("checkpoints"), &names)
+}
+
+/// Kills `child`; whether it was still running.
+fn kill(child: &mut Child) -> bool {
+    let runs = child.try_wait().is_ok_and(|ended| ended.is_none());
+    // One that ends at this moment cannot be killed any more.
     let _ = child.kill();
-    let _ = child.wait();
+    runs && child.wait().is_ok_and(|status| status.code().is_none())
 }
 
 /// Waits until `path` is there, while `child` runs.

@@ -11,7 +11,9 @@ use centripetal::models::{self, ModelConfig};
 use centripetal::optim::{Decay, Schedule, SgdConfig};
 use centripetal::train::{TrainConfig, Trainer};
 use pollster::block_on;
+use tempfile::TempDir;
 
+use super::kills::{command, done};
 use super::table::Row;
 use crate::MEMORY;
 
@@ -24,7 +26,7 @@ const SLACK_OF_OURS: usize = 64 << 10;
 /// Trains for `steps` steps on the CPU and on a GPU.
 pub(crate) fn grown(steps: usize) -> Vec<Row> {
     let fault = |device: &str| format!("memory growth over {steps} steps, {device}");
-    if resident().is_none() {
+    if resident("self").is_none() {
         return vec![Row::skipped(fault("all devices"), "the system does not tell resident memory")];
     }
     let mut cpu = Row::new(fault("CPU"));
@@ -46,7 +48,44 @@ pub(crate) fn grown(steps: usize) -> Vec<Row> {
             }
         }
     };
-    vec![cpu, gpu]
+    let mut whole =
+        Row::new(format!("memory growth over {steps} steps of `train`, its log and checkpoints, CPU"));
+    whole.count(command_grows(steps));
+    vec![cpu, gpu, whole]
+}
+
+/// Watches the command from outside while it trains for `steps` steps.
+fn command_grows(steps: usize) -> Result<(), String> {
+    const PER_EPOCH: usize = 100;
+    let dir = TempDir::new().map_err(|error| error.to_string())?;
+    let epochs = (steps / PER_EPOCH).to_string();
+    let words = ["train", "lenet", "--data", "synthetic", "--train-limit", "400", "--test-limit", "20"];
+    let more =
+        ["--batch", "4", "--checkpoint-minutes", "0.001", "--keep-last", "2", "--out", "run", "--epochs"];
+    let mut child = command(dir.path(), &[&words[..], &more, &[&epochs]].concat())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut samples = Vec::new();
+    while child.try_wait().map_err(|error| error.to_string())?.is_none() {
+        samples.extend(resident(&child.id().to_string()));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    done(&child.wait_with_output().map_err(|error| error.to_string())?)?;
+    if samples.len() < 20 {
+        return Err(format!("only {} looks at the memory", samples.len()));
+    }
+    let median = |part: &[u64]| {
+        let mut part = part.to_vec();
+        part.sort_unstable();
+        part[part.len() / 2]
+    };
+    // The last look may be at a process that is ending.
+    let (early, late) = (samples.len() / 5, samples.len() * 4 / 5);
+    let (early, late) = (median(&samples[early..2 * early]), median(&samples[late..samples.len() - 1]));
+    if late <= early + SLACK {
+        return Ok(());
+    }
+    Err(format!("resident memory of the command went from {early} to {late} kB"))
 }
 
 fn train(device: Device, steps: usize) -> Result<(), String> {
@@ -73,10 +112,10 @@ fn train(device: Device, steps: usize) -> Result<(), String> {
         }
         // By then pools and caches have what they need.
         if step == steps / 5 {
-            early = resident().zip(Some(MEMORY.current_usage()));
+            early = resident("self").zip(Some(MEMORY.current_usage()));
         }
     }
-    let Some(((early, ours_early), late)) = early.zip(resident()) else {
+    let Some(((early, ours_early), late)) = early.zip(resident("self")) else {
         return Err("resident memory is not told".to_owned());
     };
     let ours_late = MEMORY.current_usage();
@@ -88,9 +127,9 @@ fn train(device: Device, steps: usize) -> Result<(), String> {
     ))
 }
 
-/// Resident memory of this process in kB, where the system tells (Linux).
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// Resident memory of a process in kB, where the system tells (Linux).
+fn resident(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

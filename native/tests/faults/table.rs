@@ -32,24 +32,27 @@ impl Row {
         }
     }
 
-    /// Something was lost, or nothing was tried although it could have been.
-    pub(crate) fn is_bad(&self) -> bool {
-        self.survived != self.tries || (self.tries == 0 && self.skipped.is_none())
+    /// Something was lost, or nothing was tried although it could have been; with `all`, a fault that could not be tried
+    /// counts as well.
+    pub(crate) fn is_bad(&self, all: bool) -> bool {
+        self.survived != self.tries
+            || (self.tries == 0 && self.skipped.is_none())
+            || (all && self.skipped.is_some())
+    }
+
+    /// Says that the rest of the tries could not be made.
+    pub(crate) fn skip_rest(&mut self, why: impl Into<String>) {
+        self.skipped = Some(why.into());
     }
 }
 
 pub(crate) fn print(rows: &[Row]) {
     println!("\n{:<66} {:>6} {:>9} {:>5}", "fault", "tries", "survived", "lost");
     for row in rows {
-        match &row.skipped {
-            Some(why) => println!("{:<66} skipped: {why}", row.fault),
-            None => println!(
-                "{:<66} {:>6} {:>9} {:>5}",
-                row.fault,
-                row.tries,
-                row.survived,
-                row.tries - row.survived
-            ),
+        let lost = row.tries - row.survived;
+        println!("{:<66} {:>6} {:>9} {lost:>5}", row.fault, row.tries, row.survived);
+        if let Some(why) = &row.skipped {
+            println!("    skipped: {why}");
         }
         for loss in row.losses.iter().take(5) {
             println!("    {loss}");
