@@ -118,12 +118,17 @@ pub(crate) fn claim(dir: &Path) -> Result<Claim> {
         // Some network file systems have no locks.
         Ok((Err(TryLockError::Error(_)), _)) | Err(_) => Claim(None),
     };
+    tidy(dir);
+    Ok(claim)
+}
+
+/// Removes from the claimed folder `dir`, or one in it, what a killed run left half written.
+pub(crate) fn tidy(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_half_written(&entry.file_name().to_string_lossy())) {
         // What cannot be removed is only untidy.
         let _ = fs::remove_file(entry.path());
     }
-    Ok(claim)
 }
 
 /// What is locked: on Unix the folder itself, which leaves no file behind; elsewhere folders cannot be opened.

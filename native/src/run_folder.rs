@@ -136,6 +136,7 @@ impl RunFolder {
     ) -> Result<Self> {
         let made = !path.exists();
         let claim = files::claim(path)?;
+        files::tidy(&path.join(KEPT));
         let before = before(path);
         let resumes = match before.get(command) {
             Some(then) if leave.resume => {
