@@ -199,6 +199,12 @@ impl FromJson for usize {
     }
 }
 
+impl FromJson for bool {
+    fn from_json(value: &Value) -> Read<Self> {
+        value.as_bool().ok_or_else(|| unlike(value, "true or false"))
+    }
+}
+
 impl FromJson for f64 {
     fn from_json(value: &Value) -> Read<Self> {
         value.as_f64().ok_or_else(|| unlike(value, "a number"))

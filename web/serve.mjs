@@ -18,7 +18,12 @@ const types = {
 /** A server of the folder `root` at `port` (0: any), below the path `base`. */
 export function serve(port, base = '/', root = dist) {
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    let path;
+    try {
+      path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    } catch {
+      return response.writeHead(400).end('no address');
+    }
     if (!path.startsWith(base)) return response.writeHead(404).end('not here');
     let file = join(root, normalize('/' + path.slice(base.length)));
     try {

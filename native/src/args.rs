@@ -296,6 +296,10 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub(crate) care: Care,
+    /// Whether it is part of a demo.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) demo: bool,
 }
 
 /// What a training run does so that nothing is lost.
@@ -320,6 +324,9 @@ pub(crate) struct Care {
     /// Give the GPU up after this step, to rehearse what then happens
     #[arg(long, value_name = "STEP", hide = true)]
     pub(crate) rehearse_device_loss: Option<u64>,
+    /// Die before the Nth change to a file, to rehearse what then happens
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) rehearse_kill: Option<u64>,
 }
 
 /// What to do when the loss is NaN or infinite.
@@ -546,7 +553,8 @@ impl Method {
 }
 
 /// `compare`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[command(after_help = "Example:\n  \
     centripetal compare base.safetensors --data cifar10:DIR --keep 5/8 --epochs 20 --methods csgd,l1,fpgm,scratch --out runs/compare\n\n\
     Every method gets the same base, widths, learning rate and --epochs. csgd spends them before the cut and none after it;\n\
@@ -556,12 +564,15 @@ impl Method {
 pub(crate) struct CompareArgs {
     /// The checkpoint to prune
     #[arg(value_name = "FILE")]
+    #[serde(skip)]
     pub(crate) file: PathBuf,
     /// The data.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) data: DataArgs,
     /// What to keep.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) keep: Keep,
     /// What to compare
     #[arg(
@@ -571,9 +582,11 @@ pub(crate) struct CompareArgs {
         value_delimiter = ',',
         default_value = "csgd,l1,l2,fpgm,bn-scale,taylor,random,group-lasso,scratch,squeeze"
     )]
+    #[serde(skip)]
     pub(crate) methods: Vec<Contender>,
     /// How to train.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) recipe: Recipe,
     /// Learning rate
     #[arg(long, value_name = "TAU", default_value_t = 0.03, value_parser = over_zero)]
@@ -595,9 +608,11 @@ pub(crate) struct CompareArgs {
     pub(crate) freeze: Vec<String>,
     /// Seed, resume, force.
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) run: RunArgs,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     pub(crate) out: PathBuf,
 }
 

@@ -17,7 +17,7 @@ mod train;
 use std::path::Path;
 use std::sync::Arc;
 
-use centripetal::data::{Dataset, Subset, normalized};
+use centripetal::data::{Dataset, Subset, fingerprint, normalized};
 use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
@@ -209,9 +209,16 @@ fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn 
     Ok(())
 }
 
-/// The images of `data`, which has the fingerprint `fingerprint`, as a setting: by them a run knows its data again.
-fn images_of(data: &dyn Dataset, fingerprint: u64) -> (&'static str, Value) {
-    ("the training images", json!(format!("{}, {}, checksum {fingerprint:016x}", data.name(), data.len())))
+/// The images of `splits`, whose training images have the fingerprint `training`, as settings: by them a run knows its data
+/// again.
+fn images_of(splits: &Splits, training: u64) -> Result<[(&'static str, Value); 2]> {
+    let tell = |data: &dyn Dataset, fingerprint: u64| {
+        json!(format!("{}, {}, checksum {fingerprint:016x}", data.name(), data.len()))
+    };
+    Ok([
+        ("the training images", tell(splits.train.as_ref(), training)),
+        ("the test images", tell(splits.test.as_ref(), fingerprint(splits.test.as_ref())?)),
+    ])
 }
 
 /// A model named on the command line.

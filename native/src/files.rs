@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use centripetal::formats::Checkpoint;
 use centripetal::{Error, ErrorKind, Result};
 
+use crate::args::Care;
+
 /// Largest file read as a checkpoint.
 const CEILING: u64 = 8 << 30;
 
@@ -44,7 +46,10 @@ pub(crate) fn checkpoint(path: &Path) -> Result<Checkpoint> {
 /// [`ErrorKind::Io`] for a full disk, a folder that cannot be written and the like; the old file is as it was.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = beside(path);
-    let written = create(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = create(&temporary, bytes).and_then(|()| {
+        about_to_change();
+        fs::rename(&temporary, path)
+    });
     if let Err(failure) = written {
         let _ = fs::remove_file(&temporary);
         let old = if path.exists() { "The old file is as it was; make room" } else { "Make room" };
@@ -57,9 +62,38 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    about_to_change();
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Removes the file `path`, if it is there.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it stays.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    about_to_change();
+    fs::remove_file(path)
+        .map_err(|failure| Error::new(ErrorKind::Io, format!("removing {}", path.display())).found(failure))
+}
+
+/// Changes to files until the process dies, as `--rehearse-kill` asks.
+static CHANGES_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Does what `care` asks of it.
+pub(crate) fn rehearse_kill(care: &Care) {
+    CHANGES_LEFT.store(care.rehearse_kill.unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Called before every change to a file.
+pub(crate) fn about_to_change() {
+    if CHANGES_LEFT.fetch_sub(1, Ordering::Relaxed) <= 1 {
+        std::process::abort();
+    }
 }
 
 /// A name beside `path` that nobody else has.

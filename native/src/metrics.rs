@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use centripetal::{Error, ErrorKind, Result};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::files;
@@ -55,6 +56,17 @@ pub(crate) struct Log {
     file: File,
     /// Seconds that the phase took before this process.
     pub(crate) seconds: f64,
+    /// The best test accuracy of the phase so far; negative infinity before the first.
+    pub(crate) best: f64,
+}
+
+/// What is looked at when a log is gone on with; the rest of a line may be long.
+#[derive(Deserialize)]
+struct Seen {
+    phase: String,
+    step: Option<u64>,
+    seconds: Option<f64>,
+    test_accuracy: Option<f64>,
 }
 
 impl Log {
@@ -65,23 +77,27 @@ impl Log {
     /// [`ErrorKind::Io`] when the file cannot be read or written.
     pub(crate) fn open(dir: &Path, phase: Phase, step: u64) -> Result<Self> {
         let path = dir.join(FILE);
-        let keep = |line: &Value| match line["phase"].as_str() {
-            Some(name) if phase.follows(name) => true,
-            Some(name) => {
-                name == phase.name() && step > 0 && line["step"].as_u64().is_some_and(|at| at <= step)
+        let mut text = String::new();
+        let (mut seconds, mut best) = (0.0, f64::NEG_INFINITY);
+        for line in read(&path)?.lines() {
+            let Ok(seen) = serde_json::from_str::<Seen>(line) else { continue };
+            let ours = seen.phase == phase.name() && step > 0 && seen.step.is_some_and(|at| at <= step);
+            if !ours && !phase.follows(&seen.phase) {
+                continue;
             }
-            None => false,
-        };
-        let lines: Vec<Value> = load(dir)?.into_iter().filter(keep).collect();
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            text += line;
+            text.push('\n');
+            if ours {
+                seconds = seen.seconds.unwrap_or(seconds);
+                best = seen.test_accuracy.map_or(best, |accuracy| accuracy.max(best));
+            }
+        }
         files::write(&path, text.as_bytes())?;
-        let ours = lines.iter().rev().find(|line| line["phase"] == phase.name());
-        let seconds = ours.and_then(|line| line["seconds"].as_f64()).unwrap_or(0.0);
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
             .map_err(|error| Error::new(ErrorKind::Io, format!("opening {}", path.display())).found(error))?;
-        Ok(Log { path, file, seconds })
+        Ok(Log { path, file, seconds, best })
     }
 
     /// Makes what was written last through a power cut.
@@ -99,6 +115,7 @@ impl Log {
     /// # Errors
     /// [`ErrorKind::Io`] when the disk is full and the like.
     pub(crate) fn push(&mut self, line: &Value) -> Result<()> {
+        files::about_to_change();
         self.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
             Error::new(ErrorKind::Io, format!("writing {}", self.path.display()))
                 .found(error)
@@ -112,13 +129,17 @@ impl Log {
 /// # Errors
 /// [`ErrorKind::Io`] when the file cannot be read.
 pub(crate) fn load(dir: &Path) -> Result<Vec<Value>> {
-    let path = dir.join(FILE);
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let bytes = files::read(&path)?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = read(&dir.join(FILE))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn read(path: &Path) -> Result<String> {
+    if !path.exists() {
+        return Ok(String::new());
+    }
+    let bytes = files::read(path)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]
@@ -139,7 +160,7 @@ mod tests {
             .and_then(|mut file| file.write_all(b"{\"phase\":\"train\",\"st"))
             .expect("writes");
         let log = Log::open(dir.path(), Phase::Train, 5).expect("opens");
-        assert_eq!(log.seconds, 5.0);
+        assert_eq!((log.seconds, log.best), (5.0, f64::NEG_INFINITY));
         let steps =
             |dir| load(dir).expect("reads").iter().map(|line| line["step"].clone()).collect::<Vec<_>>();
         assert_eq!(steps(dir.path()), [1, 5]);

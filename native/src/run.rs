@@ -20,10 +20,10 @@ use pollster::block_on;
 use serde_json::{Value, json};
 
 use crate::args::{Care, OnDeviceLoss, OnNan};
-use crate::metrics::{self, Log, Phase};
+use crate::metrics::{Log, Phase};
 use crate::prefetch::{BATCHES, Position, Prefetch};
 use crate::progress::{Console, bytes, duration, grouped, percent};
-use crate::run_folder::{KEPT, kept_best, kept_epoch};
+use crate::run_folder::{KEPT, kept_best, kept_epoch, kept_rollback};
 use crate::{files, stop};
 
 /// Seconds between two looks at the device's sums: often enough for the eye, too seldom to cost anything.
@@ -31,6 +31,9 @@ const LOOK_EVERY: f64 = 0.3;
 
 /// Measurements of the deviation in an epoch.
 const DEVIATIONS_AN_EPOCH: u64 = 10;
+
+/// Lines of the log in an epoch, so that the log of a long run stays readable.
+const LINES_AN_EPOCH: u64 = 50;
 
 /// What the deviation should be as the steps go.
 pub(crate) struct Collapse {
@@ -74,6 +77,8 @@ pub(crate) struct Run<'a> {
     pub(crate) care: &'a Care,
     /// As in [`Start`], now.
     pub(crate) rollbacks: u32,
+    /// The step to which the run went back last.
+    pub(crate) restarted_at: Option<u64>,
 }
 
 /// Where a run begins or goes on.
@@ -88,9 +93,28 @@ pub(crate) struct Start {
     pub(crate) step: u64,
     /// How often the run has gone back after a loss that was not finite.
     pub(crate) rollbacks: u32,
+    /// Whether it goes back right here.
+    pub(crate) restarted: bool,
 }
 
 impl Start {
+    /// The beginning of a run that trains `model` by `config`.
+    pub(crate) fn new(model: Model, config: TrainConfig) -> Self {
+        Start { model, config, momentum: None, step: 0, rollbacks: 0, restarted: false }
+    }
+
+    /// The run that begins here, where a checkpoint of it with `model` and `training` goes on.
+    fn at(&self, model: Model, training: Training) -> Self {
+        Start {
+            model,
+            config: self.config.clone(),
+            momentum: Some(training.momentum),
+            step: training.step,
+            rollbacks: training.rollbacks,
+            restarted: false,
+        }
+    }
+
     /// The trainer to go on with.
     fn trainer(self, device: &Arc<Device>) -> Result<Trainer> {
         let config = slowed(&self.config, self.rollbacks);
@@ -153,6 +177,7 @@ struct State {
     epoch: Instant,
     deviation: Option<Vec<(String, f64)>>,
     deviation_at: u64,
+    logged_at: u64,
 }
 
 impl State {
@@ -178,12 +203,13 @@ impl State {
 }
 
 impl Run<'_> {
-    /// Trains until the schedule ends or the user interrupts.
+    /// Trains until the schedule ends or the user interrupts; from `origin` on, or from where `resumed`, network and state of
+    /// a checkpoint, goes on.
     ///
     /// # Errors
     /// Those of the data and the device, [`ErrorKind::Numeric`] when the loss is no longer finite, [`ErrorKind::Io`] when
     /// a file cannot be written. The last checkpoint stays as it was.
-    pub(crate) fn go(&mut self, origin: Start) -> Result<Ended> {
+    pub(crate) fn go(&mut self, origin: Start, resumed: Option<(Model, Training)>) -> Result<Ended> {
         let guard = stop::Guard::new();
         let mut needed = Needed::of(&origin.model.graph, origin.config.batch, self.test.batch_size())?;
         if self.phase != Phase::Train {
@@ -205,12 +231,16 @@ impl Run<'_> {
             self.care.on_nan == OnNan::Rollback || self.care.on_device_loss == OnDeviceLoss::Cpu && !is_cpu;
         let (graph, batch) = (origin.model.graph.clone(), origin.config.batch);
         let smaller = |error| smaller(error, &graph, batch);
-        let mut written = origin.momentum.is_some();
-        if !goes_back {
+        let mut written = resumed.is_some();
+        let (origin, mut start) = match resumed {
+            Some((model, training)) => {
+                let start = origin.at(model, training);
+                (origin, start)
+            }
             // Nobody will ask for where it began, so nobody has to keep it.
-            return self.attempt(origin, &mut written, &guard).map_err(smaller);
-        }
-        let mut start = origin.clone();
+            None if !goes_back => return self.attempt(origin, &mut written, &guard).map_err(smaller),
+            None => (origin.clone(), origin),
+        };
         loop {
             match self.attempt(start.clone(), &mut written, &guard).map_err(smaller) {
                 Err(error) => start = self.recover(error, &origin, start, written)?,
@@ -222,16 +252,25 @@ impl Run<'_> {
     /// Trains from `start` on; `written` says whether this run has written its checkpoint.
     fn attempt(&mut self, start: Start, written: &mut bool, guard: &stop::Guard) -> Result<Ended> {
         self.rollbacks = start.rollbacks;
+        self.restarted_at = start.restarted.then_some(start.step);
+        let (step, restarted) = (start.step, start.restarted);
         let mut trainer = start.trainer(&self.device)?;
-        if !*written {
+        if !*written || restarted {
             // So that there is something to go back to, and a full disk is told now and not in an hour.
-            self.save(&trainer)?;
+            let checkpoint = self.checkpoint(&trainer)?;
+            self.keep_for_rollback(&checkpoint)?;
+            files::write(&self.path, &checkpoint)?;
             *written = true;
+        }
+        if restarted {
+            self.log = Log::open(self.folder(), self.phase, step)?;
         }
         self.train(&mut trainer, guard)
     }
 
-    /// Where to go on after `error`, if the user wants to: where the checkpoint is, if it is `written` by this run.
+    /// Where to go on after `error`, if the user wants to: after a loss that was not finite at the end of the last epoch
+    /// (whatever checkpoints were written since, so that a run that was killed goes back to the same step), after the loss of
+    /// a GPU at the last checkpoint, if it is `written` by this run.
     fn recover(&mut self, error: Error, origin: &Start, start: Start, written: bool) -> Result<Start> {
         let slower = error.kind() == ErrorKind::Numeric
             && self.care.on_nan == OnNan::Rollback
@@ -242,30 +281,29 @@ impl Run<'_> {
         if !(slower || elsewhere) {
             return Err(error);
         }
-        let mut next = origin.clone();
-        next.rollbacks = start.rollbacks + u32::from(slower);
-        if written {
-            let mut checkpoint = files::checkpoint(&self.path)?;
-            // One from which the loss fails a second time was on its way to it: better from where the run began.
-            let doomed = slower && start.rollbacks > origin.rollbacks;
-            match checkpoint.training.take() {
-                Some(training) if !(doomed && training.step == start.step) => {
-                    next.model = checkpoint.model;
-                    next.momentum = Some(training.momentum);
-                    next.step = training.step;
-                }
-                _ => {}
+        let from = if slower { self.rollback_path() } else { self.path.clone() };
+        let checkpoint = if written && from.exists() { Some(files::checkpoint(&from)?) } else { None };
+        let mut next = match checkpoint.map(|checkpoint| (checkpoint.model, checkpoint.training)) {
+            // From where it has gone back before and failed again it was on its way to that: better from where the run began.
+            Some((_, Some(training)))
+                if slower && training.restarted && training.rollbacks == start.rollbacks =>
+            {
+                origin.clone()
             }
-        }
+            Some((model, Some(training))) => origin.at(model, training),
+            _ => origin.clone(),
+        };
+        next.rollbacks = start.rollbacks + u32::from(slower);
+        next.restarted = slower;
         let what = if slower {
             format!("with the learning rate {}", slowed(&next.config, next.rollbacks).schedule.base_lr)
         } else {
             self.device = Arc::new(Device::cpu("the GPU failed, and --on-device-loss cpu"));
             self.console.device(self.device.info());
+            self.log = Log::open(self.folder(), self.phase, next.step)?;
             "on the CPU".to_owned()
         };
         self.console.warn(&format!("{error}. Going on after step {} {what}", next.step));
-        self.log = Log::open(self.path.parent().unwrap_or(Path::new(".")), self.phase, next.step)?;
         Ok(next)
     }
 
@@ -291,6 +329,7 @@ impl Run<'_> {
             epoch: now,
             deviation: None,
             deviation_at: 0,
+            logged_at: trainer.steps(),
         };
         let mut last = None;
         if trainer.steps() < total {
@@ -372,7 +411,11 @@ impl Run<'_> {
         let norms = block_on(trainer.norms())?;
         line["gradient_norm"] = json!(norms.gradient);
         line["update_ratio"] = json!(line["lr"].as_f64().map(|lr| lr * norms.momentum / norms.parameters));
-        self.log.push(&line)?;
+        let part = |step: u64| step * LINES_AN_EPOCH / per_epoch;
+        if part(trainer.steps()) != part(state.logged_at) {
+            self.log.push(&line)?;
+            state.logged_at = trainer.steps();
+        }
         bar.set_position(trainer.steps());
         bar.set_message(self.describe(trainer, state));
         state.looked = Instant::now();
@@ -434,7 +477,6 @@ impl Run<'_> {
         }
         let evaluation = block_on(trainer.evaluate(self.test))?;
         let checkpoint = self.checkpoint(trainer)?;
-        let record = self.record()?;
         let mut line = self.line(trainer, state, self.train.batches_per_epoch() as u64);
         let samples = state.samples.max(1) as f64;
         line["loss"] = json!(state.loss / samples);
@@ -447,7 +489,9 @@ impl Run<'_> {
         self.log.push(&line)?;
         self.log.sync()?;
         let epoch = trainer.steps() / self.train.batches_per_epoch() as u64;
-        self.keep(epoch, evaluation.accuracy() > record, &checkpoint)?;
+        self.keep_for_rollback(&checkpoint)?;
+        self.keep(epoch, evaluation.accuracy() > self.log.best, &checkpoint)?;
+        self.log.best = self.log.best.max(evaluation.accuracy());
         files::write(&self.path, &checkpoint)?;
         drop(checkpoint);
         state.saved = Instant::now();
@@ -466,15 +510,22 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
-    /// The best test accuracy of the phase so far.
-    fn record(&self) -> Result<f64> {
-        let lines = metrics::load(self.folder())?;
-        let ours = lines.iter().filter(|line| line["phase"] == self.phase.name());
-        Ok(ours.filter_map(|line| line["test_accuracy"].as_f64()).fold(f64::NEG_INFINITY, f64::max))
-    }
-
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    fn rollback_path(&self) -> PathBuf {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        self.folder().join(KEPT).join(kept_rollback(&stem))
+    }
+
+    /// Keeps the checkpoint `bytes` to go back to, where that is asked for.
+    fn keep_for_rollback(&self, bytes: &[u8]) -> Result<()> {
+        if self.care.on_nan != OnNan::Rollback {
+            return Ok(());
+        }
+        files::prepare_folder(&self.folder().join(KEPT))?;
+        files::write(&self.rollback_path(), bytes)
     }
 
     /// Keeps the checkpoint `bytes` of `epoch` (from 1), the `best` so far or not, as --keep-last and --keep-best ask.
@@ -489,8 +540,7 @@ impl Run<'_> {
         if last > 0 {
             files::write(&folder.join(kept_epoch(&stem, epoch)), bytes)?;
             if let Some(old) = epoch.checked_sub(last as u64) {
-                // One that is not there needs no removal.
-                let _ = std::fs::remove_file(folder.join(kept_epoch(&stem, old)));
+                files::remove(&folder.join(kept_epoch(&stem, old)))?;
             }
         }
         if best {
@@ -520,6 +570,7 @@ impl Run<'_> {
             images: self.train.dataset().len(),
             fingerprint: self.fingerprint,
             rollbacks: self.rollbacks,
+            restarted: self.restarted_at == Some(trainer.steps()),
             step: trainer.steps(),
             momentum: block_on(trainer.momentum())?,
         };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::RunArgs;
-use crate::files::{self, Claim};
+use crate::files::{self, Claim, remove};
 use crate::metrics;
 use crate::progress::to_json;
 
@@ -24,7 +24,7 @@ pub(crate) const REPORT: &str = "report.json";
 pub(crate) const FILTERS: &str = "filters.png";
 /// The page that `report` makes.
 pub(crate) const PAGE: &str = "report.html";
-/// Folder of the checkpoints that `--keep-last` and `--keep-best` keep.
+/// Folder of the checkpoints that `--keep-last`, `--keep-best` and `--on-nan rollback` keep.
 pub(crate) const KEPT: &str = "checkpoints";
 /// The results of `compare`.
 pub(crate) const RESULTS: &str = "compare.json";
@@ -108,36 +108,47 @@ pub(crate) struct RunFolder {
     made: bool,
     command: &'static str,
     settings: Settings,
+    leave: Leave,
     resumes: bool,
+    /// Whether the base that is pruned lies in it.
     at_home: bool,
     training: Option<Value>,
     /// Whether the base in it is a copy that this run made.
     copied: bool,
     /// What was in [`SETTINGS`] before.
     before: Map<String, Value>,
-    /// Once the run has begun anew: files of which one is there as soon as there is something to go on with.
+    /// Once the run has begun anew: files and folders of which one is there as soon as there is something to go on with.
     signs: Vec<PathBuf>,
     _claim: Claim,
 }
 
 impl RunFolder {
-    /// Takes `path` for a run of `command`: to go on with, if `leave` and the same settings allow it, else to begin anew.
-    /// `at_home` says that the folder is that of the very base that is pruned, whose files stay.
+    /// Takes `path` for a run of `command`: to go on with, if `leave` and the same settings allow it, else to begin anew. Where
+    /// the network of the bytes `base` is pruned, what the training of this very base has written stays.
     ///
     /// # Errors
     /// Those of [`files::claim`]; [`ErrorKind::Checkpoint`] naming an option that differs from that of the run to go on
-    /// with; [`ErrorKind::Io`] where another run would be overwritten.
+    /// with; [`ErrorKind::Io`] where another run would be overwritten; [`ErrorKind::Argument`] for a base whose training has
+    /// not ended.
     pub(crate) fn take(
         path: &Path,
         command: &'static str,
-        settings: Settings,
+        mut settings: Settings,
         leave: Leave,
-        at_home: bool,
+        base: Option<&[u8]>,
     ) -> Result<Self> {
         let made = !path.exists();
         let claim = files::claim(path)?;
         files::tidy(&path.join(KEPT));
-        let before = before(path);
+        let at_home = match base {
+            Some(base) => {
+                settings.0.insert("FILE".to_owned(), checksum(base));
+                let home = path.join(BASE);
+                home.exists() && files::read(&home)? == base
+            }
+            None => false,
+        };
+        let before = settings_in(path);
         let resumes = match before.get(command) {
             Some(then) if leave.resume => {
                 settings.check(path, then)?;
@@ -145,8 +156,20 @@ impl RunFolder {
             }
             _ => false,
         };
+        if resumes && base.is_some() && !at_home {
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                format!("going on with the run in {}", path.display()),
+            )
+            .expected(format!("the network that is pruned in {}", path.join(BASE).display()))
+            .found("none, or another one")
+            .next("Begin anew with --force or another --out"));
+        }
         let training = if at_home { finished(path, "train", BASE) } else { None };
         if !resumes && !leave.force {
+            if before.contains_key(command) {
+                refuse_overwriting(path, SETTINGS, leave)?;
+            }
             let is_base = |name: &str| match name {
                 REPORT => training.is_some(),
                 name => at_home && OF_A_BASE.contains(&name),
@@ -154,13 +177,20 @@ impl RunFolder {
             OF_RUNS
                 .iter()
                 .filter(|name| !is_base(name))
-                .try_for_each(|name| refuse_overwriting(path, name))?;
+                .try_for_each(|name| refuse_overwriting(path, name, leave))?;
+            if at_home && before.contains_key("train") && training.is_none() {
+                return Err(Error::new(ErrorKind::Argument, format!("writing to {}", path.display()))
+                    .expected("the base of a training that has ended")
+                    .found("one that may go on")
+                    .next("End it by --resume, or name another folder with --out"));
+            }
         }
         Ok(RunFolder {
             path: path.to_owned(),
             made,
             command,
             settings,
+            leave,
             resumes,
             at_home,
             training,
@@ -181,35 +211,56 @@ impl RunFolder {
         self.training.as_ref()
     }
 
-    /// Begins anew: writes `base`, if one is given, takes away what other runs left, and writes down the settings. If none
-    /// of `signs` is there in the end, the run failed before there was anything to go on with, and takes away what it wrote.
+    /// Begins anew: writes `base`, if one is given, takes away what other runs left, and writes down the settings. While it is
+    /// at it the folder has no settings, so that nothing of another run can be taken for this one's. `signs` are files, or
+    /// folders of runs inside this one, which `--force` empties; if none of them is there in the end, the run failed before
+    /// there was anything to go on with, and takes away what it wrote.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for a full disk and the like. The base is written before anything is taken away.
+    /// [`ErrorKind::Io`] for a full disk and the like. The base is written before anything but the settings is taken away.
     pub(crate) fn begin(&mut self, base: Option<&[u8]>, signs: &[&str]) -> Result<()> {
+        let settings = self.path.join(SETTINGS);
+        let folders: Vec<PathBuf> =
+            signs.iter().map(|name| self.path.join(name)).filter(|path| path.is_dir()).collect();
+        if !self.leave.force {
+            signs
+                .iter()
+                .filter(|name| self.path.join(name).is_dir())
+                .try_for_each(|name| refuse_overwriting(&self.path, name, self.leave))?;
+        }
+        let mut others = if self.at_home { self.before.clone() } else { Map::new() };
+        others.remove(self.command);
+        if self.training.is_none() {
+            // Its base is pruned now, so its training does not go on.
+            others.remove("train");
+        }
+        write_settings(&settings, &others)?;
         if let Some(base) = base.filter(|_| !self.at_home) {
-            files::write(&self.path.join(BASE), base)?;
+            if let Err(error) = files::write(&self.path.join(BASE), base) {
+                // Nothing else is gone, so the run before is still what it was.
+                write_settings(&settings, &self.before)?;
+                return Err(error);
+            }
             self.copied = true;
         }
+        folders.iter().try_for_each(|folder| clear(folder))?;
         let stays = |name: &str| match name {
-            // The base of before is as good as none until another takes its place.
-            BASE => true,
+            BASE => self.at_home || self.copied,
             REPORT => self.training.is_some(),
             // Only now out of date.
             PAGE => false,
             name => self.at_home && OF_A_BASE.contains(&name),
         };
-        for name in OF_RUNS.iter().filter(|name| **name != KEPT && !stays(name)) {
+        for name in OF_RUNS.iter().filter(|name| ![SETTINGS, KEPT].contains(name) && !stays(name)) {
             remove(&self.path.join(name))?;
         }
         remove_kept(&self.path.join(KEPT), if self.at_home { &[WIDE, SLIM] } else { &[BASE, WIDE, SLIM] })?;
         if let Some(training) = &self.training {
             files::write(&self.path.join(REPORT), to_json(training)?.as_bytes())?;
         }
-        let mut all = if self.at_home { self.before.clone() } else { Map::new() };
-        all.insert(self.command.to_owned(), Value::Object(self.settings.0.clone()));
+        others.insert(self.command.to_owned(), Value::Object(self.settings.0.clone()));
         self.signs = signs.iter().map(|name| self.path.join(name)).collect();
-        files::write(&self.path.join(SETTINGS), to_json(&Value::Object(all))?.as_bytes())
+        write_settings(&settings, &others)
     }
 }
 
@@ -217,13 +268,8 @@ impl Drop for RunFolder {
     fn drop(&mut self) {
         // What cannot be removed is only untidy.
         if !self.signs.is_empty() && !self.signs.iter().any(|path| path.exists()) {
-            let settings = self.path.join(SETTINGS);
-            let _ = match to_json(&Value::Object(self.before.clone())) {
-                Ok(text) if self.at_home && !self.before.is_empty() => {
-                    files::write(&settings, text.as_bytes())
-                }
-                _ => remove(&settings),
-            };
+            let others = if self.at_home { self.before.clone() } else { Map::new() };
+            let _ = write_settings(&self.path.join(SETTINGS), &others);
             if !self.at_home {
                 let _ = remove(&self.path.join(metrics::FILE));
             }
@@ -238,6 +284,30 @@ impl Drop for RunFolder {
     }
 }
 
+/// A network's bytes as a setting: FNV-1a.
+pub(crate) fn checksum(bytes: &[u8]) -> Value {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Value::String(format!("the network with checksum {hash:016x}"))
+}
+
+/// Removes the run in the folder `path`, its settings first.
+fn clear(path: &Path) -> Result<()> {
+    let _claim = files::claim(path)?;
+    remove(&path.join(SETTINGS))?;
+    OF_RUNS.iter().filter(|name| **name != KEPT).try_for_each(|name| remove(&path.join(name)))?;
+    remove_kept(&path.join(KEPT), &[BASE, WIDE, SLIM])
+}
+
+/// Writes `settings`, or removes the file where there are none.
+fn write_settings(path: &Path, settings: &Map<String, Value>) -> Result<()> {
+    if settings.is_empty() {
+        return remove(path);
+    }
+    files::write(path, to_json(&Value::Object(settings.clone()))?.as_bytes())
+}
+
 /// The report of a run of `phase` in the folder `path` that has ended with the file `made`: the one there, or that of a
 /// base's training inside it.
 pub(crate) fn finished(path: &Path, phase: &str, made: &str) -> Option<Value> {
@@ -246,54 +316,48 @@ pub(crate) fn finished(path: &Path, phase: &str, made: &str) -> Option<Value> {
     [report, training].into_iter().find(|report| report["phase"] == phase && path.join(made).exists())
 }
 
-/// The settings in the folder `path`; none where there is no such file, or a damaged one.
-fn before(path: &Path) -> Map<String, Value> {
+/// The settings in the folder `path`, by command; none where there is no such file, or a damaged one.
+pub(crate) fn settings_in(path: &Path) -> Map<String, Value> {
     let bytes = files::read(&path.join(SETTINGS)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// Whether `name` in `path` may be written by a new run.
-///
-/// # Errors
-/// [`ErrorKind::Io`] when something of that name is there.
-pub(crate) fn refuse_overwriting(path: &Path, name: &str) -> Result<()> {
+fn refuse_overwriting(path: &Path, name: &str, leave: Leave) -> Result<()> {
     let found = path.join(name);
     if !found.exists() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Io, format!("writing to {}", path.display()))
-        .expected("a folder without another run")
-        .found(found.display())
-        .next("Go on with it by --resume, overwrite it by --force, or name another folder with --out"))
+    let error = Error::new(ErrorKind::Io, format!("writing to {}", path.display()))
+        .expected("a folder without another run");
+    Err(if leave.resume {
+        error
+            .found(format!("{}, and no {SETTINGS} that tells of such a run to go on with", found.display()))
+            .next("Overwrite it by --force, or name another folder with --out")
+    } else {
+        error
+            .found(found.display())
+            .next("Go on with it by --resume, overwrite it by --force, or name another folder with --out")
+    })
 }
 
-/// A file that is read must not be one of `names` in `out`, which the run overwrites.
+/// A file that is read must not be one that a run in the folder `out` overwrites or takes away; a `base` that is pruned where
+/// it lies is not.
 ///
 /// # Errors
 /// [`ErrorKind::Argument`] when it is.
-pub(crate) fn spare_input(doing: &str, input: &Path, out: &Path, names: &[&str]) -> Result<()> {
-    let same = |path: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if names.iter().any(|name| same(&out.join(name))) {
-        return Err(Error::new(ErrorKind::Argument, format!("{doing} {}", input.display()))
-            .expected("a folder in which this file is not overwritten")
+pub(crate) fn spare_input(doing: &str, given: &Path, out: &Path, base: bool) -> Result<()> {
+    let (Ok(input), Ok(out)) = (given.canonicalize(), out.canonicalize()) else { return Ok(()) };
+    let name = input.file_name().unwrap_or_default().to_string_lossy();
+    let in_out = input.parent() == Some(&*out) && OF_RUNS.contains(&&*name) && !(base && name == BASE);
+    let in_kept = input.parent() == Some(&*out.join(KEPT)) && is_kept(&name, &[BASE, WIDE, SLIM]);
+    if in_out || in_kept {
+        return Err(Error::new(ErrorKind::Argument, format!("{doing} {}", given.display()))
+            .expected("a folder in which this file is not overwritten or taken away")
             .found("its own")
             .next("Name another folder with --out"));
     }
     Ok(())
-}
-
-/// Removes the file `path`, if it is there.
-///
-/// # Errors
-/// [`ErrorKind::Io`] when it stays.
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(failure) if path.exists() => {
-            Err(Error::new(ErrorKind::Io, format!("removing {} of the run before", path.display()))
-                .found(failure))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Name of the checkpoint that `--keep-last` keeps of `epoch` (from 1), beside one called `stem`.safetensors.
@@ -306,17 +370,25 @@ pub(crate) fn kept_best(stem: &str) -> String {
     format!("{stem}-best.safetensors")
 }
 
+/// Name of the checkpoint that `--on-nan rollback` goes back to.
+pub(crate) fn kept_rollback(stem: &str) -> String {
+    format!("{stem}-rollback.safetensors")
+}
+
+/// Whether `file` is a kept checkpoint of one of the files `names`.
+fn is_kept(file: &str, names: &[&str]) -> bool {
+    names.iter().filter_map(|name| name.strip_suffix(".safetensors")).any(|stem| {
+        let epoch = file.strip_prefix(stem).and_then(|rest| rest.strip_prefix("-epoch-"));
+        let epoch = epoch.and_then(|rest| rest.strip_suffix(".safetensors")?.parse().ok());
+        let is_epoch = epoch.is_some_and(|epoch| file == kept_epoch(stem, epoch));
+        is_epoch || [kept_best(stem), kept_rollback(stem)].iter().any(|name| name == file)
+    })
+}
+
 /// Removes the kept checkpoints of the files `names`, and the folder if nothing else is in it.
 fn remove_kept(folder: &Path, names: &[&str]) -> Result<()> {
-    let is_kept = |file: &str| {
-        names.iter().filter_map(|name| name.strip_suffix(".safetensors")).any(|stem| {
-            let epoch = file.strip_prefix(stem).and_then(|rest| rest.strip_prefix("-epoch-"));
-            let epoch = epoch.and_then(|rest| rest.strip_suffix(".safetensors")?.parse().ok());
-            file == kept_best(stem) || epoch.is_some_and(|epoch| file == kept_epoch(stem, epoch))
-        })
-    };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if is_kept(&entry.file_name().to_string_lossy()) {
+        if is_kept(&entry.file_name().to_string_lossy(), names) {
             remove(&entry.path())?;
         }
     }

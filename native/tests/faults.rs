@@ -32,10 +32,11 @@ fn main() {
     let files_tried = number("--files=").map(|files| files as usize);
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let tries = |short: usize, full: usize| if long { full } else { short };
-    let kinds: [(&str, &dyn Fn() -> Vec<Row>); 7] = [
+    let kinds: [(&str, &dyn Fn() -> Vec<Row>); 8] = [
         ("files", &|| files::broken(files_tried.unwrap_or(tries(20_000, 100_000)), seed)),
         ("reports", &|| files::reports(tries(20, 300))),
         ("kills", &|| kills::killed(tries(12, 60))),
+        ("changes", &|| kills::scanned(tries(11, 1))),
         ("full", &|| storage::full(tries(3, 10))),
         ("read-only", &|| storage::read_only(tries(2, 5))),
         ("devices", &|| devices::lost(tries(2, 10))),

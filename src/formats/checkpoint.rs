@@ -69,6 +69,9 @@ pub struct Training {
     pub fingerprint: u64,
     /// How often the run went back after a loss that was not finite, each time to half the learning rate.
     pub rollbacks: u32,
+    /// Whether the last time was right here: no epoch has ended since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restarted: bool,
     /// Steps done.
     pub step: u64,
     /// Momentum by parameter name; kept in the file's tensors.
@@ -85,6 +88,7 @@ impl FromJson for Training {
             images: json::field(fields, "images", None)?,
             fingerprint: json::field(fields, "fingerprint", None)?,
             rollbacks: json::field(fields, "rollbacks", Some(0))?,
+            restarted: json::field(fields, "restarted", Some(false))?,
             step: json::field(fields, "step", None)?,
             momentum: Tensors::new(),
         })

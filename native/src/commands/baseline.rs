@@ -37,6 +37,7 @@ struct Setting<'a> {
     augment: Augment,
     fingerprint: u64,
     provenance: Provenance,
+    /// That in use: another one, once the first is lost.
     device: Arc<Device>,
     resume: &'a str,
 }
@@ -72,7 +73,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let out = folder(args);
     let paths = Paths::new(&out);
     let fingerprint = fingerprint(splits.train.as_ref())?;
-    let more = [images_of(splits.train.as_ref(), fingerprint), widths_of(&coupling, &clusters)];
+    let [train_images, test_images] = images_of(&splits, fingerprint)?;
+    let more = [train_images, test_images, widths_of(&coupling, &clusters)];
     let mut claimed = take(&out, args, &base_bytes, &more)?;
     if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
         console.note(&format!("{} is finished", paths.slim.display()));
@@ -94,7 +96,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         base.model.graph.name,
         percent(before.accuracy())
     ));
-    let setting = Setting {
+    let mut setting = Setting {
         scene,
         args,
         out: &out,
@@ -119,7 +121,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let (slim, cut) = match args.method.criterion().filter(|_| !args.from_scratch) {
         None => {
             let graph = surgery::cut(&base.model, &clusters)?.graph;
-            scene.tune(&device, &graph, args.recipe.batch, Mode::Train)?;
+            scene.tune(&setting.device, &graph, args.recipe.batch, Mode::Train)?;
             let random = Model::random(graph, seed);
             epochs += args.recipe.epochs;
             let trained = setting.train(Phase::Scratch, random, args.recipe.epochs, None, &paths.slim)?;
@@ -139,20 +141,20 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
             }
             let mut evidence = Evidence { seed, ..Evidence::default() };
             if criterion == criteria::Criterion::Taylor {
-                let looked_at = sensitivities(&device, &wide, &setting.train, args.taylor_batches);
+                let looked_at = sensitivities(&setting.device, &wide, &setting.train, args.taylor_batches);
                 evidence.sensitivities = block_on(looked_at)?;
             }
             let selection =
                 criteria::select(&wide, &coupling, &clusters, args.pace.into(), criterion, &evidence)?;
             let slim = surgery::delete(&wide, &selection)?;
-            scene.tune(&device, &slim.graph, args.recipe.batch, Mode::Train)?;
-            let cut = block_on(evaluate(&device, &slim, &test, Answers::Discard))?;
+            scene.tune(&setting.device, &slim.graph, args.recipe.batch, Mode::Train)?;
+            let cut = block_on(evaluate(&setting.device, &slim, &test, Answers::Discard))?;
             (slim, cut)
         }
     };
     let clock = || started.elapsed().as_secs_f64();
     let stages = Stages { trained: &wide, snapped: None, slim: &slim };
-    let certificate = block_on(certify(&device, stages, &Clusters::default(), &test, &clock))?;
+    let certificate = block_on(certify(&setting.device, stages, &Clusters::default(), &test, &clock))?;
     let compared = &certificate.cut;
     if !args.from_scratch {
         console.note(&format!(
@@ -202,7 +204,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         "latency_after_ms": certificate.latency_after_ms,
         "latency_batch": certificate.latency_batch,
         "lossless": false,
-        "device": device.info(),
+        "device": setting.device.info(),
         "seed": seed,
         "layers": certificate.layers,
         "groups": groups(&base.model, &coupling, &clusters),
@@ -224,7 +226,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
 impl Setting<'_> {
     /// Trains `model` for `epochs`, or goes on with the training in the checkpoint `path`.
     fn train(
-        &self,
+        &mut self,
         phase: Phase,
         model: Model,
         epochs: usize,
@@ -244,7 +246,8 @@ impl Setting<'_> {
         let stage = if phase == Phase::Sparse { Stage::Wide } else { Stage::Slim };
         let provenance = Provenance { stage, ..self.provenance.clone() };
         let total = config.schedule.total_steps;
-        let mut start = Start { model, config, momentum: None, step: 0, rollbacks: 0 };
+        let origin = Start::new(model, config);
+        let mut resumed = None;
         if args.run.resume && path.exists() {
             let mut checkpoint = files::checkpoint(path)?;
             let Some(step) = checkpoint.training.as_ref().map(|training| training.step) else {
@@ -252,8 +255,8 @@ impl Setting<'_> {
                 return self.trained(phase, checkpoint.model);
             };
             let identity = Identity {
-                graph: &start.model.graph,
-                config: &start.config,
+                graph: &origin.model.graph,
+                config: &origin.config,
                 augment: self.augment,
                 fingerprint: self.fingerprint,
                 provenance: &provenance,
@@ -262,17 +265,12 @@ impl Setting<'_> {
             if step == total {
                 return self.trained(phase, checkpoint.model);
             }
-            self.scene.console.note(&format!(
-                "going on with {} after step {} of {total}",
-                path.display(),
-                training.step
-            ));
-            start.model = checkpoint.model;
-            start.step = training.step;
-            start.rollbacks = training.rollbacks;
-            start.momentum = Some(training.momentum);
+            self.scene
+                .console
+                .note(&format!("going on with {} after step {step} of {total}", path.display()));
+            resumed = Some((checkpoint.model, training));
         }
-        let log = Log::open(self.out, phase, start.step)?;
+        let log = Log::open(self.out, phase, resumed.as_ref().map_or(0, |(_, training)| training.step))?;
         let ended = Run {
             console: &self.scene.console,
             device: Arc::clone(&self.device),
@@ -288,14 +286,16 @@ impl Setting<'_> {
             collapse: None,
             care: &args.run.care,
             rollbacks: 0,
+            restarted_at: None,
         }
-        .go(start)?;
+        .go(origin, resumed)?;
         Ok(match ended {
             Ended::Interrupted { step } => {
                 self.scene.interrupted(path, step, total, self.resume)?;
                 Outcome::Interrupted
             }
-            Ended::Finished { model, evaluation, seconds, .. } => {
+            Ended::Finished { model, evaluation, seconds, device, .. } => {
+                self.device = device;
                 Outcome::Done(Trained { model, evaluation, seconds })
             }
         })

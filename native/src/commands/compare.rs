@@ -11,19 +11,27 @@ use super::steps::final_accuracy;
 use super::{Outcome, Scene, command, prune, squeeze};
 use crate::args::{CompareArgs, Contender, Method, PruneArgs, Strength};
 use crate::progress::{grouped, percent, scaled, table, to_json};
-use crate::run_folder::{BASE, COMPARISON, RESULTS, TABLE, refuse_overwriting};
+use crate::run_folder::{
+    BASE, COMPARISON, Leave, RESULTS, RunFolder, Settings, TABLE, checksum, spare_input,
+};
 use crate::{command_line, files, html};
 
 pub(super) fn run(scene: &Scene, args: &CompareArgs) -> Result<Outcome<()>> {
+    files::rehearse_kill(&args.run.care);
     let name = args.file.display().to_string();
-    let base = Checkpoint::from_bytes(&name, &files::read(&args.file)?)?;
-    let _claim = files::claim(&args.out)?;
-    if !args.run.resume && !args.run.force {
-        [RESULTS, COMPARISON, TABLE].iter().try_for_each(|name| refuse_overwriting(&args.out, name))?;
+    let bytes = files::read(&args.file)?;
+    let base = Checkpoint::from_bytes(&name, &bytes)?;
+    let names: Vec<String> = args.methods.iter().map(|contender| contender.name()).collect();
+    spare_input("comparing on", &args.file, &args.out, false)?;
+    names.iter().try_for_each(|name| spare_input("comparing on", &args.file, &args.out.join(name), false))?;
+    let settings = Settings::new(args, &[("FILE", checksum(&bytes))])?;
+    let mut folder = RunFolder::take(&args.out, "compare", settings, Leave::from(&args.run), None)?;
+    if !folder.resumes() {
+        folder.begin(None, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     let resume = command_line::to_resume();
-    let earlier = if args.run.resume { rows_of(&args.out.join(RESULTS)) } else { Vec::new() };
-    let mut rows = Vec::new();
+    let earlier = rows_of(&args.out.join(RESULTS));
+    let (mut rows, mut table) = (Vec::new(), Vec::new());
     for (index, &contender) in args.methods.iter().enumerate() {
         let pruning = pruning(args, contender);
         scene.console.note(&format!("== {}", contender.name()));
@@ -38,20 +46,20 @@ pub(super) fn run(scene: &Scene, args: &CompareArgs) -> Result<Outcome<()>> {
             return Ok(Outcome::Interrupted);
         };
         rows.push(row(&report, contender));
-        // After every method, with what was known of later ones, so that nothing is lost when one of them fails.
-        let later = args.methods[index + 1..]
-            .iter()
-            .filter_map(|contender| earlier.iter().find(|row| row["method"] == contender.name()).cloned());
-        write(args, &base, &rows.iter().cloned().chain(later).collect::<Vec<_>>())?;
+        // After every method, with what is known of others, so that nothing is lost when a later one fails.
+        let done: Vec<String> = args.methods[..=index].iter().map(|contender| contender.name()).collect();
+        let others = earlier.iter().filter(|row| !done.iter().any(|name| row["method"] == **name));
+        table = rows.iter().chain(others).cloned().collect();
+        write(args, &base, &table)?;
     }
     let text = format!(
         "{}\n{} and {} are written in {}",
-        told(&rows),
+        told(&table),
         COMPARISON,
         TABLE,
         command(&["compare"]).replace("centripetal compare", &args.out.display().to_string())
     );
-    scene.console.result(&text, &json!({"rows": rows}))?;
+    scene.console.result(&text, &json!({"rows": table}))?;
     Ok(Outcome::Done(()))
 }
 

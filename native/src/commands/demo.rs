@@ -1,6 +1,5 @@
 //! `demo`: the whole method on embedded data, explained as it goes.
 
-use std::path::Path;
 use std::time::Instant;
 
 use centripetal::{Error, ErrorKind, Result};
@@ -10,7 +9,7 @@ use serde_json::json;
 use super::{Outcome, Scene, command, prune, train};
 use crate::args::{Cli, Command, DemoArgs};
 use crate::progress::{duration, to_json};
-use crate::run_folder::{BASE, FILTERS, REPORT, SLIM, WIDE};
+use crate::run_folder::{BASE, FILTERS, REPORT, SLIM, WIDE, finished, settings_in};
 use crate::{command_line, files};
 
 /// Tuned so that two CPU cores need one to two minutes.
@@ -19,16 +18,13 @@ const TRAIN: &[&str] =
 const PRUNE: &[&str] =
     &["--keep", "5/8", "--epochs", "8", "--batch", "50", "--lr", "0.03", "--weight-decay", "5e-4"];
 
-/// The file by which a demo's folder is known.
-const MARK: &str = ".centripetal-demo";
-
 pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
     let console = &scene.console;
     let started = Instant::now();
-    claim_folder(&args.out)?;
+    let begin = begin(args)?;
     let out = args.out.display().to_string();
     let seed = args.seed.to_string();
-    let shared = ["--data", "embedded", "--seed", &seed, "--out", &out, "--force"];
+    let shared = ["--data", "embedded", "--seed", &seed, "--out", &out, begin];
     let base = args.out.join(BASE).display().to_string();
     let training = [&["train", "lenet"], TRAIN, &shared].concat();
     let pruning = [&["prune", &base], PRUNE, &shared].concat();
@@ -37,7 +33,8 @@ pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
         "1. Train. A small network learns 5,000 images of clothes (part of Fashion-MNIST) by ordinary SGD.",
     );
     console.note(&format!("   $ {}", command(&training)));
-    let Command::Train(train_args) = parsed(&training) else { unreachable!("it is a train command") };
+    let Command::Train(mut train_args) = parsed(&training) else { unreachable!("it is a train command") };
+    train_args.run.demo = true;
     let again = command_line::current();
     if let Outcome::Interrupted = train::train(scene, &train_args, &again)? {
         return Ok(Outcome::Interrupted);
@@ -50,7 +47,8 @@ pub(super) fn run(scene: &Scene, args: &DemoArgs) -> Result<Outcome<()>> {
          networks on 1,000 test images.",
     );
     console.note(&format!("   $ {}", command(&pruning)));
-    let Command::Prune(prune_args) = parsed(&pruning) else { unreachable!("it is a prune command") };
+    let Command::Prune(mut prune_args) = parsed(&pruning) else { unreachable!("it is a prune command") };
+    prune_args.run.demo = true;
     let Outcome::Done(mut report) = prune::prune(scene, &prune_args, None, &again)? else {
         return Ok(Outcome::Interrupted);
     };
@@ -80,16 +78,21 @@ fn parsed(words: &[&str]) -> Command {
     }
 }
 
-/// Takes the folder `out` for a demo, which overwrites what an earlier demo left, and nothing else.
-fn claim_folder(out: &Path) -> Result<()> {
+/// How the demo begins in its folder: it goes on with one that was interrupted, overwrites what an earlier one left, and
+/// nothing else.
+fn begin(args: &DemoArgs) -> Result<&'static str> {
+    let out = &args.out;
     let names = std::fs::read_dir(out).map_or(0, |entries| entries.count());
-    let mark = out.join(MARK);
-    if names > 0 && !mark.exists() {
+    if names == 0 {
+        return Ok("--force");
+    }
+    let settings = settings_in(out);
+    if settings.is_empty() || settings.values().any(|run| run["--demo"] != true) {
         return Err(Error::new(ErrorKind::Io, format!("writing the demo to {}", out.display()))
             .expected("an empty folder or that of an earlier demo")
             .found(format!("{names} other files"))
             .next("Name another folder with --out"));
     }
-    files::prepare_folder(out)?;
-    files::write(&mark, b"The demo of centripetal may overwrite this folder.\n")
+    let ended = finished(out, "demo", SLIM).is_some();
+    Ok(if ended || settings["train"]["--seed"] != args.seed { "--force" } else { "--resume" })
 }

@@ -13,14 +13,14 @@ use super::{Scene, build, command};
 use crate::args::ImportArgs;
 use crate::files;
 use crate::progress::{grouped, scaled};
-use crate::run_folder::{BASE, Leave, RunFolder, SLIM, Settings, WIDE, spare_input};
+use crate::run_folder::{BASE, Leave, RunFolder, Settings, spare_input};
 
 /// Side of the images of the data sets that the zoo is made for.
 const SIDE: usize = 32;
 
 pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
     let name = args.weights.display().to_string();
-    spare_input("importing", &args.weights, &args.out, &[BASE, WIDE, SLIM])?;
+    spare_input("importing", &args.weights, &args.out, false)?;
     let content = files::read(&args.weights)?;
     let is_onnx = args.weights.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
     let (model, shortcut) = if is_onnx {
@@ -34,7 +34,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
 
     let leave = Leave { resume: false, force: args.force };
     let settings = Settings::new(&json!({ "FILE": name }), &[])?;
-    let mut folder = RunFolder::take(&args.out, "import", settings, leave, false)?;
+    let mut folder = RunFolder::take(&args.out, "import", settings, leave, None)?;
     let (macs, parameters) = (model.graph.macs()?, model.graph.parameter_count());
     let architecture = model.graph.name.clone();
     let checkpoint = Checkpoint {

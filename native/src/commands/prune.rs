@@ -24,9 +24,7 @@ use crate::args::{Keep, Method, PruneArgs, Strength};
 use crate::metrics::{Log, Phase};
 use crate::progress::{Console, bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
-use crate::run_folder::{
-    BASE, FILTERS, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input,
-};
+use crate::run_folder::{FILTERS, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input};
 use crate::{command_line, files, filters};
 
 /// The command's name in settings and reports.
@@ -38,6 +36,7 @@ fn default_keep() -> Result<Ratio> {
 }
 
 pub(super) fn run(scene: &Scene, args: &PruneArgs) -> Result<Outcome<()>> {
+    files::rehearse_kill(&args.run.care);
     let resume = command_line::to_resume();
     let outcome = if args.keep.keep.len() > 1 || args.max_accuracy_drop.is_some() {
         steps::prune(scene, args, &resume)?
@@ -128,13 +127,14 @@ pub(super) fn prune(
 
     let out = folder(args);
     let paths = Paths::new(&out);
-    let more = [images_of(splits.train.as_ref(), fingerprint), widths_of(&coupling, &clusters)];
+    let [train_images, test_images] = images_of(&splits, fingerprint)?;
+    let more = [train_images, test_images, widths_of(&coupling, &clusters)];
     let mut folder = take(&out, args, &base_bytes, &more)?;
     if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| folder.resumes()) {
         console.note(&format!("{} is finished", paths.slim.display()));
         return Ok(Outcome::Done(report));
     }
-    let (model, training) = if folder.resumes() && paths.wide.exists() {
+    let resumed = if folder.resumes() && paths.wide.exists() {
         let mut checkpoint = files::checkpoint(&paths.wide)?;
         let graph = &base.model.graph;
         let provenance = &provenance;
@@ -146,15 +146,15 @@ pub(super) fn prune(
             training.step,
             config.schedule.total_steps
         ));
-        (checkpoint.model, Some(training))
+        Some((checkpoint.model, training))
     } else {
         if args.run.resume {
             console.note(&format!("{} is not there yet: beginning the run", paths.wide.display()));
         }
-        (base.model.clone(), None)
+        None
     };
     let device = scene.open_device()?;
-    if training.is_none() {
+    if resumed.is_none() {
         folder.begin(Some(&base_bytes), &[WIDE])?;
     }
     drop(base_bytes);
@@ -178,10 +178,8 @@ pub(super) fn prune(
 
     let total = config.schedule.total_steps;
     let collapse = Collapse { start: chi(&base.model, &clusters), forecast: outlook.forecast.clone() };
-    let (step, rollbacks) = training.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
-    let momentum = training.map(|training| training.momentum);
-    let start = Start { model, config, momentum, step, rollbacks };
-    let log = Log::open(&out, Phase::Csgd, start.step)?;
+    let step = resumed.as_ref().map_or(0, |(_, training)| training.step);
+    let log = Log::open(&out, Phase::Csgd, step)?;
     let ended = Run {
         console,
         device,
@@ -197,8 +195,9 @@ pub(super) fn prune(
         collapse: Some(collapse),
         care: &args.run.care,
         rollbacks: 0,
+        restarted_at: None,
     }
-    .go(start)?;
+    .go(Start::new(base.model.clone(), config), resumed)?;
     let (wide, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&paths.wide, step, total, resume)?;
@@ -323,21 +322,10 @@ pub(super) fn read_base(path: &Path) -> Result<(Checkpoint, Vec<u8>)> {
 /// Takes the folder `out` to prune the network of the bytes `base`, as `args` and `more` settings describe.
 ///
 /// # Errors
-/// Those of [`RunFolder::take`], and [`ErrorKind::Argument`] when the run so far is that of another network.
+/// Those of [`RunFolder::take`].
 pub(super) fn take(out: &Path, args: &PruneArgs, base: &[u8], more: &[(&str, Value)]) -> Result<RunFolder> {
-    let file = &args.file;
-    spare_input("pruning", file, out, &[WIDE, SLIM])?;
-    let home = out.join(BASE);
-    let at_home = home.exists() && files::read(&home)? == base;
-    let settings = Settings::new(args, more)?;
-    let folder = RunFolder::take(out, COMMAND, settings, Leave::from(&args.run), at_home)?;
-    if folder.resumes() && !at_home {
-        return Err(Error::new(ErrorKind::Argument, format!("going on with the run in {}", out.display()))
-            .expected(format!("FILE as in the run so far, {}", home.display()))
-            .found(format!("{}, which differs from it", file.display()))
-            .next("Give the same FILE as before, or begin anew with --force or another --out"));
-    }
-    Ok(folder)
+    spare_input("pruning", &args.file, out, true)?;
+    RunFolder::take(out, COMMAND, Settings::new(args, more)?, Leave::from(&args.run), Some(base))
 }
 
 /// The widths that layers get, as a setting.

@@ -13,7 +13,7 @@ use super::{Outcome, Scene};
 use crate::args::{Keep, PruneArgs};
 use crate::files;
 use crate::progress::{percent, to_json};
-use crate::run_folder::{REPORT, SLIM, finished, refuse_overwriting};
+use crate::run_folder::{REPORT, SLIM, finished, spare_input};
 
 /// Eighths that `--max-accuracy-drop` tries when `--keep` names none.
 const EIGHTHS: [u64; 6] = [7, 6, 5, 4, 3, 2];
@@ -26,18 +26,15 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let out = folder(args);
     let paths = Paths::new(&out);
     let place = |ratio: &Ratio| format!("keep-{}-{}", ratio.numerator(), ratio.denominator());
+    let places: Vec<String> = ratios.iter().map(place).collect();
+    places.iter().try_for_each(|place| spare_input("pruning", &args.file, &out.join(place), false))?;
     let mut claimed = take(&out, args, &base_bytes, &[])?;
     if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
         scene.console.note(&format!("{} is finished", paths.slim.display()));
         return Ok(Outcome::Done(report));
     }
     if !claimed.resumes() {
-        let places: Vec<String> = ratios.iter().map(place).collect();
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        if !args.run.force {
-            places.iter().try_for_each(|place| refuse_overwriting(&out, place))?;
-        }
-        claimed.begin(Some(&base_bytes), &places)?;
+        claimed.begin(Some(&base_bytes), &places.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     let mut file = args.file.clone();
     let mut reports: Vec<Value> = Vec::new();

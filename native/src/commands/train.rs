@@ -16,13 +16,14 @@ use crate::args::TrainArgs;
 use crate::metrics::{Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
-use crate::run_folder::{BASE, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input};
+use crate::run_folder::{BASE, Leave, REPORT, RunFolder, SLIM, Settings, finished, spare_input};
 use crate::{command_line, files};
 
 /// Its name in settings and report.
 const COMMAND: &str = "train";
 
 pub(super) fn run(scene: &Scene, args: &TrainArgs) -> Result<Outcome<()>> {
+    files::rehearse_kill(&args.run.care);
     let out = folder(args);
     if args.squeeze {
         let Outcome::Done(report) = squeeze::train(scene, args, &out, &command_line::to_resume())? else {
@@ -86,15 +87,15 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     let out = folder(args);
     let path = out.join(BASE);
     if stored_file && !args.run.resume {
-        spare_input("training from", Path::new(&args.model), &out, &[BASE, WIDE, SLIM])?;
+        spare_input("training from", Path::new(&args.model), &out, false)?;
     }
-    let settings = Settings::new(args, &[images_of(splits.train.as_ref(), fingerprint)])?;
-    let mut folder = RunFolder::take(&out, COMMAND, settings, Leave::from(&args.run), false)?;
+    let settings = Settings::new(args, &images_of(&splits, fingerprint)?)?;
+    let mut folder = RunFolder::take(&out, COMMAND, settings, Leave::from(&args.run), None)?;
     if let Some(report) = finished(&out, COMMAND, BASE).filter(|_| folder.resumes()) {
         console.note(&format!("{} is finished", path.display()));
         return Ok(Outcome::Done(report));
     }
-    let (model, resumed) = if folder.resumes() && path.exists() {
+    let resumed = if folder.resumes() && path.exists() {
         let mut checkpoint = files::checkpoint(&path)?;
         let graph = &model.graph;
         let provenance = &provenance;
@@ -106,12 +107,12 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
             training.step,
             config.schedule.total_steps
         ));
-        (checkpoint.model, Some(training))
+        Some((checkpoint.model, training))
     } else {
         if args.run.resume {
             console.note(&format!("{} is not there yet: beginning the run", path.display()));
         }
-        (model, None)
+        None
     };
     let device = scene.open_device()?;
     if resumed.is_none() {
@@ -133,10 +134,8 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     )?;
     let total = config.schedule.total_steps;
     scene.tune(&device, &model.graph, config.batch, Mode::Train)?;
-    let (step, rollbacks) = resumed.as_ref().map_or((0, 0), |training| (training.step, training.rollbacks));
-    let momentum = resumed.map(|training| training.momentum);
-    let start = Start { model, config, momentum, step, rollbacks };
-    let log = Log::open(&out, Phase::Train, start.step)?;
+    let step = resumed.as_ref().map_or(0, |(_, training)| training.step);
+    let log = Log::open(&out, Phase::Train, step)?;
     let ended = Run {
         console,
         device,
@@ -152,8 +151,9 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
         collapse: None,
         care: &args.run.care,
         rollbacks: 0,
+        restarted_at: None,
     }
-    .go(start)?;
+    .go(Start::new(model, config), resumed)?;
     let (evaluation, config, device, seconds) = match ended {
         Ended::Interrupted { step } => {
             scene.interrupted(&path, step, total, resume)?;

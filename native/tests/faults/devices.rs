@@ -15,14 +15,16 @@ const STEPS: usize = 18;
 pub(crate) fn lost(tries: usize) -> Vec<Row> {
     const RESUMED: &str = "GPU lost (destroyed), run resumed on a new one";
     const MOVED: &str = "GPU lost (destroyed), run goes on on the CPU";
+    const BETWEEN: &str = "GPU lost (destroyed) before a cut, run goes on on the CPU";
     if std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1") {
-        return [RESUMED, MOVED].map(|fault| Row::skipped(fault, "CENTRIPETAL_SKIP_GPU=1")).into();
+        return [RESUMED, MOVED, BETWEEN].map(|fault| Row::skipped(fault, "CENTRIPETAL_SKIP_GPU=1")).into();
     }
     let dir = TempDir::new().expect("a folder");
     let run = |out: &str, more: &[&str]| {
         let words =
             ["train", "lenet", "--data", "synthetic", "--train-limit", "120", "--test-limit", "50", "--json"];
-        let words = [&words[..], &["--batch", "20", "--epochs", "3", "--device", "gpu", "--out", out], more];
+        let device: &[&str] = if more.contains(&"--device") { &[] } else { &["--device", "gpu"] };
+        let words = [&words[..], &["--batch", "20", "--epochs", "3", "--out", out], device, more];
         command(dir.path(), &words.concat()).output().expect("starts")
     };
     let loss = |stdout: &[u8]| -> Result<f64, String> {
@@ -37,6 +39,28 @@ pub(crate) fn lost(tries: usize) -> Vec<Row> {
         let apart = (found - whole).abs() / whole.max(1.0);
         if apart < 2e-2 { Ok(()) } else { Err(format!("loss {found} instead of {whole}")) }
     };
+    let mut between = Row::new(BETWEEN);
+    let base = run("base", &["--device", "cpu"]);
+    between.count(done(&base).and_then(|()| {
+        let words =
+            ["prune", "base/base.safetensors", "--method", "group-lasso", "--finetune", "1", "--epochs", "1"];
+        let data = ["--data", "synthetic", "--train-limit", "120", "--test-limit", "50", "--batch", "20"];
+        let loss = [
+            "--device",
+            "gpu",
+            "--rehearse-device-loss",
+            "4",
+            "--on-device-loss",
+            "cpu",
+            "--json",
+            "--out",
+            "cut",
+        ];
+        let output = command(dir.path(), &[&words[..], &data, &loss].concat()).output().expect("starts");
+        done(&output)?;
+        let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+        if report["device"]["kind"] == "cpu" { Ok(()) } else { Err(format!("ended on {}", report["device"])) }
+    }));
     let mut rng = Rng::new(3);
     let (mut resumed, mut moved) = (Row::new(RESUMED), Row::new(MOVED));
     for index in 0..tries {
@@ -52,5 +76,5 @@ pub(crate) fn lost(tries: usize) -> Vec<Row> {
         let saved = run(&other, &[&rehearse[..], &["--on-device-loss", "cpu"]].concat());
         moved.count(done(&saved).and_then(|()| close(&saved.stdout)));
     }
-    vec![resumed, moved]
+    vec![resumed, moved, between]
 }

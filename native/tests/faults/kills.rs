@@ -160,6 +160,118 @@ pub(crate) fn killed(tries: usize) -> Vec<Row> {
     rows
 }
 
+/// Kills runs before every `stride`th change to a file, where something else is in their folder: an older run that `--force`
+/// gives up, or the base that is pruned; and runs that go back after a loss that is not finite. Resumed, they must end in
+/// the bits of one that was not killed, or say that they cannot go on, and do so when they begin anew.
+pub(crate) fn scanned(stride: usize) -> Vec<Row> {
+    struct Scan {
+        fault: &'static str,
+        /// What is in the folder before.
+        before: Vec<&'static str>,
+        words: Vec<&'static str>,
+        files: &'static [&'static str],
+    }
+    let dir = TempDir::new().expect("a folder");
+    let at = |name: &str| dir.path().join(name);
+    let ends_well = |words: &[&str]| {
+        done(&command(dir.path(), words).output().expect("starts")).expect("an undisturbed run ends well");
+    };
+    let small = |words: &[&'static str]| [words, SMALL].concat();
+    for (out, seed) in [("base", "0"), ("other", "7")] {
+        ends_well(&[&["train", "lenet", "--seed", seed, "--out", out], SMALL].concat());
+    }
+    let prune = ["prune", "base/base.safetensors", "--strength", "0.1", "--force"];
+    let other = ["prune", "other/base.safetensors", "--strength", "0.1"];
+    let steps = ["--method", "l1", "--keep", "3/4,1/2"];
+    let compare = ["compare", "base/base.safetensors", "--methods", "l1,scratch"];
+    let scans = [
+        Scan {
+            fault: "train over another run, killed before a change to a file",
+            before: small(&["train", "lenet", "--seed", "7", "--keep-best"]),
+            words: small(&["train", "lenet", "--force"]),
+            files: &["base.safetensors"],
+        },
+        Scan {
+            fault: "train with --on-nan rollback, killed before a change to a file",
+            before: Vec::new(),
+            words: small(&["train", "lenet", "--lr", "20", "--warmup", "2", "--on-nan", "rollback"]),
+            files: &["base.safetensors"],
+        },
+        Scan {
+            fault: "prune over that of another base, killed before a change to a file",
+            before: small(&other),
+            words: small(&prune),
+            files: &["base.safetensors", "wide.safetensors", "slim.safetensors"],
+        },
+        Scan {
+            fault: "prune in its base's folder, killed before a change to a file",
+            before: small(&["train", "lenet"]),
+            words: small(&["prune", "torn/base.safetensors", "--strength", "0.1"]),
+            files: &["base.safetensors", "wide.safetensors", "slim.safetensors"],
+        },
+        Scan {
+            fault: "prune in steps over others, killed before a change to a file",
+            before: small(&[&other[..2], &steps, &["--finetune", "1"]].concat()),
+            words: small(&[&prune[..2], &steps, &["--finetune", "2", "--force"]].concat()),
+            files: &["keep-3-4/slim.safetensors", "keep-1-2/slim.safetensors", "slim.safetensors"],
+        },
+        Scan {
+            fault: "compare over another comparison, killed before a change to a file",
+            before: small(&[&compare[..], &["--seed", "3"]].concat()),
+            words: small(&[&compare[..], &["--force"]].concat()),
+            files: &["l1/slim.safetensors", "scratch/slim.safetensors"],
+        },
+    ];
+    let rows = scans.iter().map(|scan| {
+        let mut row = Row::new(scan.fault);
+        let run = |out: &'static str, words: &[&'static str], more: &[&str]| {
+            let words: Vec<&str> = words
+                .iter()
+                .map(|word| {
+                    if *word == "torn/base.safetensors" && out == "whole" {
+                        "whole/base.safetensors"
+                    } else {
+                        word
+                    }
+                })
+                .collect();
+            command(dir.path(), &[&words[..], &["--out", out], more].concat()).output().expect("starts")
+        };
+        let prepare = |out: &'static str| {
+            let _ = std::fs::remove_dir_all(at(out));
+            if !scan.before.is_empty() {
+                done(&run(out, &scan.before, &[])).expect("an undisturbed run ends well");
+            }
+        };
+        prepare("whole");
+        done(&run("whole", &scan.words, &[])).expect("an undisturbed run ends well");
+        let resumed: Vec<&str> = scan.words.iter().copied().filter(|word| *word != "--force").collect();
+        let anew: Vec<&str> = resumed.iter().copied().chain(["--force"]).collect();
+        for change in (1..).step_by(stride) {
+            prepare("torn");
+            let killed = run("torn", &scan.words, &["--rehearse-kill", &change.to_string()]);
+            if killed.status.success() {
+                break;
+            }
+            let same = || same(&at("whole"), &at("torn"), scan.files);
+            let outcome = match killed.status.code() {
+                Some(_) => Err(format!("not killed: {}", String::from_utf8_lossy(&killed.stderr).trim())),
+                None => {
+                    let output = run("torn", &resumed, &["--resume"]);
+                    if output.status.success() {
+                        same()
+                    } else {
+                        told(&output, "").and_then(|()| done(&run("torn", &anew, &[]))).and_then(|()| same())
+                    }
+                }
+            };
+            row.count(outcome.map_err(|loss| format!("change {change}: {loss}")));
+        }
+        row
+    });
+    rows.collect()
+}
+
 /// The part of `tries` that is tried of the kind `index` of `kinds`: at least one.
 fn share(tries: usize, kinds: usize, index: usize) -> usize {
     (tries / kinds + usize::from(index < tries % kinds)).max(1)

@@ -117,7 +117,8 @@ impl Gradient<'_> {
         let floats = shape.c * batch * padded.channel;
         sums.fill(0.0);
         with_floats(floats + lanes(), |copy| {
-            // Zero lanes of `dy` meet what follows the last plane, so it has to be finite.
+            // Zero lanes of `dy` meet what follows a channel's last plane, so it has to be finite: here and, where the last
+            // batch is not full, in the planes of images that are not there.
             copy[floats..].fill(0.0);
             with_floats(shape.groups * pairs.blocks * pairs.block(), |rows| {
                 for first in images.clone().step_by(batch) {
@@ -128,6 +129,8 @@ impl Gradient<'_> {
                             let plane = (first + image) * shape.c + c;
                             let area = shape.h * shape.w;
                             padded.fill(&self.x[plane * area..][..area], copy);
+                        } else {
+                            copy.fill(0.0);
                         }
                     });
                     self.each(rows, pairs.image, |index, rows| {

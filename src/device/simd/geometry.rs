@@ -322,6 +322,12 @@ impl WithSimd for Fill<'_> {
                 start += floats;
             }
         }
+        // What is between channels is read where a vector reaches beyond the last row: as a factor of nothing, so it has to be
+        // finite.
+        let present = self.x.len() / area;
+        for copy in self.copy.chunks_exact_mut(channel).take(present) {
+            copy[start..].fill(0.0);
+        }
     }
 }
 
