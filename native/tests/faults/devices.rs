@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::kills::{command, done, told};
+use super::kills::{command, done, same, told};
 use super::table::Row;
 use centripetal::rng::Rng;
 use serde_json::Value;
@@ -10,8 +10,8 @@ use serde_json::Value;
 /// Steps of the run.
 const STEPS: usize = 18;
 
-/// Loses the device at a random step: the run stops and is resumed on a new one, or goes on on the CPU. Both must end as
-/// accurate as a run that nothing happened to.
+/// Loses the device at a random step: the run stops and is resumed on a new one, and must end in the bits of a run that
+/// nothing happened to; or it goes on on the CPU, and must end as accurate as that.
 pub(crate) fn lost(tries: usize) -> Vec<Row> {
     const RESUMED: &str = "GPU lost (destroyed), run resumed on a new one";
     const MOVED: &str = "GPU lost (destroyed), run goes on on the CPU";
@@ -70,7 +70,8 @@ pub(crate) fn lost(tries: usize) -> Vec<Row> {
         let lost = run(&out, &rehearse);
         resumed.count(told(&lost, "destroyed").and_then(|()| {
             let again = run(&out, &["--resume"]);
-            done(&again).and_then(|()| close(&again.stdout))
+            done(&again)
+                .and_then(|()| same(&dir.path().join("whole"), &dir.path().join(&out), &["base.safetensors"]))
         }));
         let other = format!("moved-{index}");
         let saved = run(&other, &[&rehearse[..], &["--on-device-loss", "cpu"]].concat());
