@@ -3,6 +3,7 @@ import { choice } from './shared/library.ts';
 import { make, setText } from './shared/dom.ts';
 import { adapterOf } from './shared/kernel.ts';
 import { loseDevice } from './shared/gpu.ts';
+import { settings } from './shared/state.ts';
 
 type Mount = (block: HTMLElement) => Promise<void>;
 
@@ -25,7 +26,7 @@ async function device(): Promise<void> {
   field.value = choice();
   field.onchange = () => {
     // Everything that runs belongs to a device, so the page begins anew with another.
-    const query = new URLSearchParams(location.search);
+    const query = settings();
     if (field.value === 'auto') query.delete('device');
     else query.set('device', field.value);
     location.search = query.toString();

@@ -24,6 +24,12 @@ async function slide(within: Locator, label: string, key: string, times = 1): Pr
   for (let i = 0; i < times; i++) await slider.press(key);
 }
 
+/** Sets all controls of a block to where they start, and expects no setting of it in the address. */
+async function resetTo(within: Locator, page: Page, ...settings: string[]): Promise<void> {
+  await within.getByRole('button', { name: 'Reset', exact: true }).click();
+  for (const name of settings) await expect(page).not.toHaveURL(new RegExp(`[?&]${name}=`));
+}
+
 /** What each live block must do, besides opening. */
 const LIVE: Record<string, (within: Locator, page: Page, device: string) => Promise<void>> = {
   pixel: async (within, page, device) => {
@@ -37,15 +43,19 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await slide(within, 'Stride', 'ArrowRight');
     await expect(within.getByRole('button', { name: /^Output row/ })).toHaveCount(4);
   },
-  picture: async (within, _, device) => {
+  picture: async (within, page, device) => {
     await expect(within.getByText(device === 'cpu' ? 'after the filter, by the twin' : 'after the filter, by your GPU').first()).toBeVisible();
     await slide(within, 'Picture', 'ArrowRight', 2);
     await expect(within.locator('.status, .sizes').last()).toContainText('7,056 multiply-adds');
+    await expect(page).toHaveURL(/picture=3/);
+    await resetTo(within, page, 'picture');
   },
-  differences: async (within, _, device) => {
+  differences: async (within, page, device) => {
     await expect(within.getByRole('columnheader')).toHaveCount(device === 'cpu' ? 4 : 5);
     await slide(within, 'h:', 'End');
     await expect(within.getByText('differences, h = 1')).toBeVisible();
+    await resetTo(within, page, 'h');
+    await expect(within.getByText('differences, h = 0.001')).toBeVisible();
   },
   grid: async (within) => {
     await within.getByRole('button', { name: 'First' }).click();
@@ -64,16 +74,22 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
       expect(Number(apart.replace('−', '-'))).toBeLessThan(3e-5);
     }
   },
-  normalise: async (within) => {
+  normalise: async (within, page) => {
     await expect(within.locator('p[role=status]')).toContainText('Mean 3.94');
     await expect(within.locator('p[role=status]')).toContainText('deviation 1.00 go out');
     await slide(within, 'γ', 'Home');
     await expect(within.locator('p[role=status]')).toContainText('deviation 3.00 go out');
+    await slide(within, 'Mean of what comes in', 'Home');
+    await resetTo(within, page, 'gamma', 'mean');
+    await expect(within.locator('p[role=status]')).toContainText('Mean 3.94');
+    await expect(within.locator('p[role=status]')).toContainText('deviation 1.00 go out');
   },
-  onepass: async (within) => {
+  onepass: async (within, page) => {
     await expect(within.getByRole('row', { name: /in float32/ })).toContainText('−');
     await slide(within, 'Mean of the numbers', 'Home');
     await expect(within.getByText('Variance of 4,096 numbers around 1', { exact: true })).toBeVisible();
+    await resetTo(within, page, 'far');
+    await expect(within.getByText('Variance of 4,096 numbers around 1000', { exact: true })).toBeVisible();
   },
   plane: async (within) => {
     await within.getByRole('button', { name: 'Step', exact: true }).click();
@@ -86,18 +102,20 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: 'Reset' }).click();
     await expect(within.getByText(/^Step 0\./)).toBeVisible();
   },
-  cluster: async (within) => {
+  cluster: async (within, page) => {
     await expect(within.locator('[data-chi]')).toHaveText('17.18');
     await within.getByLabel('Clusters by').selectOption('even');
     await expect(within.locator('[data-chi]')).toHaveText('22.45');
     await slide(within, 'Clusters: filters that stay', 'End');
     await expect(within.locator('[data-chi]')).toHaveText('0');
+    await resetTo(within, page, 'method', 'keep');
+    await expect(within.locator('[data-chi]')).toHaveText('17.18');
   },
-  surgery: async (within) => {
+  surgery: async (within, page) => {
     await expect(within.getByText('1,000 of 1,000 answers are the same')).toBeVisible();
     await slide(within, 'By how much it differs', 'ArrowRight', 10);
     await expect(within).toHaveAttribute('data-exact', 'false', { timeout: 30_000 });
-    await slide(within, 'By how much it differs', 'Home');
+    await resetTo(within, page, 'delta');
     await expect(within).toHaveAttribute('data-exact', 'true', { timeout: 30_000 });
   },
   couplings: async (within) => {
@@ -106,6 +124,13 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.getByText(/^It breaks: .*expected 16 channels, found 15x32x32/)).toBeVisible();
     await within.getByRole('button', { name: 'Cut that channel everywhere it is tied' }).click();
     await expect(within.getByText('The network is whole. 15 layers became narrower:')).toBeVisible();
+    await within.getByRole('button', { name: 'Give this layer clusters of its own, and cut' }).click();
+    await expect(within).toHaveAttribute('data-apart', 'differs', { timeout: 60_000 });
+    await expect(within.getByRole('row', { name: /^do the shapes fit\? yes yes$/ })).toBeVisible();
+    await expect(within.getByRole('row', { name: /^equal answers, wide and slim 32 of 32 (?!32 of)\d+ of 32$/ })).toBeVisible();
+    await within.getByRole('button', { name: 'layer1.0.conv1', exact: true }).click();
+    await within.getByRole('button', { name: 'Give this layer clusters of its own, and cut' }).click();
+    await expect(within).toHaveAttribute('data-apart', 'refused');
     await within.getByRole('combobox', { name: 'Network' }).selectOption('lenet');
     await within.getByRole('button', { name: 'fc', exact: true }).click();
     await within.getByRole('button', { name: 'Cut that channel everywhere it is tied' }).click();
@@ -157,6 +182,18 @@ test('the blocks of training run on WebGPU too where it is asked for', async ({ 
   expect(problems).toEqual([]);
 });
 
+test('the blocks of depth and of couplings run on WebGPU too where it is asked for', async ({ page, site }) => {
+  test.slow();
+  const problems = watch(page, site);
+  await open(page, site, lessonOf('far'), '?device=gpu');
+  await LIVE.sensitivity!(block(page, 'sensitivity'), page, 'gpu');
+  await LIVE.scale!(block(page, 'scale'), page, 'gpu');
+  await expect(block(page, 'scale').getByText(/\(software-gpu\)/)).toBeVisible();
+  await open(page, site, lessonOf('couplings'), '?device=gpu');
+  await LIVE.couplings!(block(page, 'couplings'), page, 'gpu');
+  expect(problems).toEqual([]);
+});
+
 for (const { file } of LESSONS) {
   test(`${file}: every starting text fails its check and every solution passes`, async ({ page, site }) => {
     const problems = watch(page, site);
@@ -165,6 +202,10 @@ for (const { file } of LESSONS) {
     expect(exercises.length).toBeGreaterThan(0);
     for (const within of exercises) {
       const exercise = EXERCISES[(await within.getAttribute('data-id'))!]!;
+      // The twin is there to be read, in the file's own words.
+      const twin = within.locator('details.twin');
+      if ((await twin.getAttribute('open')) === null) await twin.locator('summary').click();
+      await expect(twin.getByText(`fn ${exercise.kernel}(args: Args<'_>) {`)).toBeVisible();
       const check = within.getByRole('button', { name: 'Run and check' });
       await check.click();
       await expect(within).toHaveAttribute('data-outcome', 'wrong', { timeout: 60_000 });
@@ -281,6 +322,28 @@ test('settings are in the address', async ({ page, site }) => {
   await expect(within.locator('[data-chi]')).toHaveText('30.51');
   await open(page, site, lessonOf('clusters'), new URL(page.url()).search);
   await expect(block(page, 'cluster').locator('[data-chi]')).toHaveText('30.51');
+});
+
+test('the step is in the address: a run goes on from there, and Reset takes it out', async ({ page, site }) => {
+  await open(page, site, lessonOf('sgd'), '?strength=0.3');
+  const plane = block(page, 'plane');
+  for (let i = 0; i < 12; i++) await plane.getByRole('button', { name: 'Step', exact: true }).click();
+  await expect(plane.getByText(/^Step 12\./)).toBeVisible();
+  const reached = await plane.locator('[data-measured]').innerText();
+  await expect(page).toHaveURL(/step=12/);
+  await open(page, site, lessonOf('sgd'), new URL(page.url()).search);
+  await expect(plane.getByText(/^Step 12\./)).toBeVisible();
+  await expect(plane.locator('[data-measured]')).toHaveText(reached);
+  await plane.getByRole('button', { name: 'Reset' }).click();
+  await expect(page).not.toHaveURL(/step=/);
+
+  await open(page, site, lessonOf('zero'), '?step=20');
+  const duel = block(page, 'duel');
+  await expect(duel).toHaveAttribute('data-step', '20', { timeout: 60_000 });
+  await expect(duel.getByRole('button', { name: 'Play' })).toBeVisible();
+  await expect(page).toHaveURL(/step=20/);
+  await duel.getByRole('button', { name: '10 steps' }).click();
+  await expect(page).toHaveURL(/step=30/, { timeout: 60_000 });
 });
 
 test('every link leads somewhere, and nothing is asked of another host', async () => {

@@ -1,7 +1,7 @@
 /** Lesson 8: which channels are tied, derived from the graph; and an attempt to cut one alone. */
 
 import { select } from '../shared/controls.ts';
-import { button, grouped, make } from '../shared/dom.ts';
+import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
 
@@ -11,6 +11,8 @@ interface Coupled {
   macs: number; params: number;
 }
 interface Alone { done: boolean; why?: string }
+interface Answered { agreement: number; samples: number; maxLogitDiff: number; relative: number; width: number; clusters: number[][] }
+interface Apart { done: boolean; why?: string; own: string[]; tied: number; together: Answered; apart: Answered }
 interface Together { done: boolean; why?: string; narrower: { name: string; before: number; after: number }[]; macsBefore: number; macsAfter: number; paramsBefore: number; paramsAfter: number }
 
 const MODELS: [string, string][] = [
@@ -51,7 +53,27 @@ export default async function couplings(block: HTMLElement): Promise<void> {
         : [make('p', { class: 'verdict bad' }, value.why ?? '')]),
     );
   });
-  block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together), result);
+  const apart = button('Give this layer clusters of its own, and cut', async () => {
+    const { name } = coupled.nodes[node]!;
+    result.replaceChildren(make('p', {}, `${name}: two cuts and their answers …`));
+    const { value } = await call<Apart>('cut-apart', { model: model.value, node: name });
+    block.dataset.apart = !value.done ? 'refused' : value.apart.relative < 1e-4 ? 'same' : 'differs';
+    if (!value.done) {
+      result.replaceChildren(make('p', { class: 'verdict bad' }, `Not here: ${value.why}.`));
+      return;
+    }
+    const column = ({ agreement, samples, maxLogitDiff, relative, width, clusters }: Answered) => [
+      clusters.map((members) => members.join(' ')).join(' | '), String(width), 'yes', `${agreement} of ${samples}`, few(maxLogitDiff, 2), percent(relative),
+    ];
+    const [one, own] = [column(value.together), column(value.apart)];
+    const rows = [`clusters of ${name}`, 'channels after the cut', 'do the shapes fit?', 'equal answers, wide and slim', 'largest difference of a logit', 'as part of the largest logit'];
+    result.replaceChildren(
+      make('p', { class: 'verdict bad' }, `No error. But ${value.apart.samples - value.apart.agreement} of ${value.apart.samples} pictures are answered otherwise, and logits are off by up to ${percent(value.apart.relative)} of the largest.`),
+      make('p', {}, `In ${value.own.join(' and ')} other channels were merged than in the ${value.tied} layers that are tied to it, as many in both. The filters of every cluster had been made identical first, so each layer by itself was cut rightly.`),
+      table('The same network with random weights, cut in two ways', ['', 'one clustering for all', 'clusters of its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
+    );
+  });
+  block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), result);
 
   async function load(): Promise<void> {
     coupled = (await call<Coupled>('couplings', { model: model.value })).value;

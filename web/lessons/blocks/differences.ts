@@ -1,7 +1,7 @@
 /** Lesson 2: the gradient of nine weights, by the backward kernels and by finite differences. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { slider } from '../shared/controls.ts';
+import { controls, slider } from '../shared/controls.ts';
 import { few, latest, make, table } from '../shared/dom.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
@@ -12,10 +12,11 @@ interface Gradient {
 }
 
 export default async function differences(block: HTMLElement): Promise<void> {
-  const h = slider('h', 'h: how far each weight is moved', { least: 1e-7, most: 1, step: 0.25, start: 0.001, log: true }, latest(() => draw()));
+  const redraw = latest(() => draw());
+  const h = slider('h', 'h: how far each weight is moved', { least: 1e-7, most: 1, step: 0.25, start: 0.001, log: true }, redraw);
   const holder = make('div');
   const curve = make('div');
-  block.append(make('div', { class: 'controls' }, h.root), holder, curve);
+  block.append(controls(redraw, h), holder, curve);
 
   async function draw(): Promise<void> {
     const { value } = await call<Gradient>('gradient', { h: h.value });

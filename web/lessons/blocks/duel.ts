@@ -4,15 +4,20 @@ import { chart, legend, type Series } from '../shared/chart.ts';
 import { player, select, slider } from '../shared/controls.ts';
 import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
+import { numberSetting, remember } from '../shared/state.ts';
 
 interface Entry { step: number; chi: number; residue: number; identityLoss: number | null; zeroLoss: number | null }
 interface Shown { step: number; total: number; strength: number; lasso: number; history: Entry[] }
 interface Side { before: number; after: number; agreement: number; samples: number; maxLogitDiff: number; macsBefore: number; macsAfter: number }
 
 const CHUNK = 10;
+const STEPS = 400;
 
 export default async function duel(block: HTMLElement): Promise<void> {
+  // Other settings are another race.
   const again = () => void reset();
+  // An address asks for a step; both networks train up to it before the reader's eyes.
+  const wanted = Math.round(numberSetting('step', 0, 0, STEPS));
   const lasso = slider('lasso', 'Strength of group lasso', { least: 0.01, most: 1, step: 0.1, start: 0.05, log: true }, again);
   const keep = select('part', 'Keep of every layer', [['3/4', '3/4'], ['5/8', '5/8'], ['1/2', '1/2'], ['1/4', '1/4']], '1/2', again);
   const said = make('p', { class: 'figures', role: 'status' });
@@ -43,7 +48,7 @@ export default async function duel(block: HTMLElement): Promise<void> {
     play.stop();
     result.replaceChildren();
     block.dataset.cut = '';
-    draw((await call<Shown>('duel.start', { steps: 400, lr: 0.03, lasso: lasso.value, keep: keep.value })).value);
+    draw((await call<Shown>('duel.start', { steps: STEPS, lr: 0.03, lasso: lasso.value, keep: keep.value })).value);
   }
   async function advance(): Promise<boolean> {
     const { value } = await call<Shown>('duel.step', { steps: CHUNK });
@@ -53,6 +58,7 @@ export default async function duel(block: HTMLElement): Promise<void> {
   function draw(shown: Shown): void {
     const last = shown.history.at(-1)!;
     block.dataset.step = String(shown.step);
+    remember({ step: shown.step });
     said.replaceChildren(
       `Step ${shown.step} of ${shown.total}; C-SGD of strength ${few(shown.strength)}, as forecast. Left to do: `,
       make('strong', { 'data-chi': '' }, few(last.chi, 2)), ' (deviation inside clusters) against ', make('strong', { 'data-residue': '' }, few(last.residue, 2)), ' (squares of the filters that would be deleted).',
@@ -73,4 +79,5 @@ export default async function duel(block: HTMLElement): Promise<void> {
     );
   }
   await reset();
+  if (wanted) play.playUntil(() => Number(block.dataset.step) >= wanted);
 }

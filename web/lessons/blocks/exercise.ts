@@ -3,8 +3,9 @@
 import { EXERCISES, startOf } from '../frame/exercises.ts';
 import { button, fresh, make, table } from '../shared/dom.ts';
 import { Editor } from '../shared/editor.ts';
-import { shader as read } from '../shared/files.ts';
+import { shader as read, twinOf } from '../shared/files.ts';
 import { adapterOf, judge, type Outcome } from '../shared/kernel.ts';
+import { sourceOf } from '../shared/source.ts';
 import { store, stored } from '../shared/state.ts';
 
 export default async function exercise(block: HTMLElement): Promise<void> {
@@ -69,9 +70,15 @@ export default async function exercise(block: HTMLElement): Promise<void> {
     make('summary', {}, 'Grid'),
     make('p', {}, make('label', { for: gridId }, 'Workgroups of the dispatch '), grid,
       ' Empty: as many as the library takes for each case.'));
+  const { path, item } = twinOf(solution);
+  const twin = make('details', { class: 'twin' },
+    make('summary', {}, 'The twin ', make('code', {}, item), ': what this shader must compute, in Rust'),
+    ...(await sourceOf(path, item)));
+  // Where the lesson shows it already the reader need not scroll past it again.
+  twin.open = !document.querySelector(`[data-block="source"][data-file="${path}"][data-item="${item}"]`);
   const heading = make('h3', {}, known ? `Exercise: ${title}` : title);
   block.prepend(heading);
-  block.append(buttons, hints, editor.root, more, status);
+  block.append(buttons, hints, editor.root, status, more, twin);
   editor.reveal('@compute');
   if (kept !== null) say('This is your text of last time; Reset brings the original back.');
   if (!(await adapterOf())) {
@@ -120,7 +127,7 @@ function tell(outcome: Outcome, status: HTMLElement, editor: Editor, shader: str
       break;
     case 'no-gpu':
       status.replaceChildren(
-        verdict('plain', `naga finds nothing wrong with ${shader}. It was not run: there is no GPU here, or the page is set to the CPU. The twin shows what it should compute.`),
+        verdict('plain', `naga finds nothing wrong with ${shader}. It was not run: there is no GPU here, or the page is set to the CPU. The twin below shows what it should compute.`),
       );
   }
 }

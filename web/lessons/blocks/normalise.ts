@@ -1,6 +1,6 @@
 /** Lesson 4: one channel before and after batch norm. */
 
-import { slider } from '../shared/controls.ts';
+import { controls, slider } from '../shared/controls.ts';
 import { few, latest, make, svg } from '../shared/dom.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
@@ -31,7 +31,7 @@ export default async function normalise(block: HTMLElement): Promise<void> {
   const beta = slider('beta', 'β (beta)', { least: -3, most: 3, step: 0.1, start: 0 }, redraw);
   const holder = make('div', { class: 'row' });
   const said = make('p', { class: 'figures', role: 'status' });
-  block.append(make('div', { class: 'controls' }, mean.root, spread.root, gamma.root, beta.root), holder, said);
+  block.append(controls(redraw, mean, spread, gamma, beta), holder, said);
 
   async function draw(): Promise<void> {
     const { arrays: [x] } = await call('variance', { mean: mean.value, spread: spread.value, count: COUNT });

@@ -1,17 +1,18 @@
 /** Lesson 4: the variance of numbers far from zero, by two formulas. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { slider } from '../shared/controls.ts';
+import { controls, slider } from '../shared/controls.ts';
 import { few, latest, make, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
 interface Variance { exact: number; twin: number; onePass: number; mean: number; unbiased: number }
 
 export default async function onepass(block: HTMLElement): Promise<void> {
-  const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, latest(() => draw()));
+  const redraw = latest(() => draw());
+  const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, redraw);
   const holder = make('div');
   const curve = make('div');
-  block.append(make('div', { class: 'controls' }, mean.root), holder, curve);
+  block.append(controls(redraw, mean), holder, curve);
   const of = async (mean: number) => (await call<Variance>('variance', { mean, spread: 1, count: 4096 })).value;
 
   async function draw(): Promise<void> {

@@ -1,6 +1,6 @@
 /** Lesson 1: a real picture through a filter that the reader sets. */
 
-import { select, slider } from '../shared/controls.ts';
+import { controls, select, slider } from '../shared/controls.ts';
 import { few, latest, make } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { shader } from '../shared/files.ts';
@@ -30,7 +30,7 @@ export default async function picture(block: HTMLElement): Promise<void> {
   const preset = select('taps', 'Filter', [['horizontal', 'Horizontal edges'], ['vertical', 'Vertical edges'], ['blur', 'Mean of nine'], ['sharpen', 'Sharpen']], 'horizontal', redraw);
   const holder = make('div', { class: 'row' });
   const said = make('p', { class: 'sizes', role: 'status' });
-  block.append(make('div', { class: 'controls' }, index.root, preset.root), holder, said);
+  block.append(controls(redraw, index, preset), holder, said);
 
   async function draw(): Promise<void> {
     const { value, arrays: [x] } = await call<{ shape: number[]; class: string }>('image', { index: index.value });

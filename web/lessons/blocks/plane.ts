@@ -4,14 +4,20 @@ import { chart, legend, type Series } from '../shared/chart.ts';
 import { player, select, slider } from '../shared/controls.ts';
 import { few, make, svg } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
+import { numberSetting, remember } from '../shared/state.ts';
 
 interface Shown {
   step: number; points: [number, number][]; goals: [number, number][]; centres: [number, number][]; labels: number[];
   measured: number; forecast: number; chi: number; history: [number, number, number][];
 }
+/** Steps that an address may ask for; the curve of more says nothing new. */
+const MOST_STEPS = 1000;
+
 interface Forecast { logShrink: number; needed: number | null; why: string | null }
 
 export default async function plane(block: HTMLElement): Promise<void> {
+  // An address shows this step of a run with its settings, as if none of them had been changed on the way.
+  const wanted = Math.round(numberSetting('step', 0, 0, MOST_STEPS));
   const told = () => void foretell();
   const lr = slider('lr', 'Learning rate τ', { least: 0.001, most: 0.5, step: 0.05, start: 0.05, log: true }, told);
   const momentum = slider('momentum', 'Momentum μ', { least: 0, most: 0.95, step: 0.05, start: 0.9 }, () => void again());
@@ -26,7 +32,7 @@ export default async function plane(block: HTMLElement): Promise<void> {
   const settings = () => ({ lr: lr.value, momentum: momentum.value, strength: strength.value, decay: decay.value, nesterov: kind.value === 'nesterov' });
   const play = player(
     async () => {
-      draw((await call<Shown>('plane.step', { ...settings(), curvature: 1, steps: 1 })).value);
+      await steps(1);
       return true;
     },
     reset,
@@ -45,12 +51,16 @@ export default async function plane(block: HTMLElement): Promise<void> {
     const { value } = await call<Shown>('plane.reset', { points: 12, clusters: clusters.value, seed: 1, kmeans: true, momentum: momentum.value, nesterov: kind.value === 'nesterov' });
     draw(value);
   }
+  async function steps(count: number): Promise<void> {
+    draw((await call<Shown>('plane.step', { ...settings(), curvature: 1, steps: count })).value);
+  }
   async function foretell(): Promise<void> {
     const { value } = await call<Forecast>('plane.forecast', { ...settings(), steps: 400 });
     const needed = value.needed === null ? `No strength is enough in 400 steps. ${value.why?.replace(/^.*next: /, '') ?? ''}` : `Enough for identical filters would be a strength of ${few(value.needed)}.`;
     promise.replaceChildren('Forecast for 400 steps: differences shrink to e', make('sup', {}, few(value.logShrink)), ` of what they are. ${needed}`);
   }
   function draw(shown: Shown): void {
+    remember({ step: Math.min(shown.step, MOST_STEPS) });
     // The goals do not move, so the picture does not.
     const middle = (axis: 0 | 1) => shown.goals.reduce((sum, goal) => sum + goal[axis], 0) / shown.goals.length;
     const [left, top] = [middle(0), middle(1)];
@@ -79,4 +89,5 @@ export default async function plane(block: HTMLElement): Promise<void> {
     said.replaceChildren(`Step ${shown.step}. Differences inside clusters have shrunk to e`, make('sup', { 'data-measured': '' }, few(shown.measured)), '; the forecast says e', make('sup', { 'data-forecast': '' }, few(shown.forecast)), '.');
   }
   await again();
+  if (wanted) await steps(wanted);
 }

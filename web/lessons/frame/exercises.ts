@@ -165,6 +165,17 @@ export const EXERCISES: Record<string, Exercise> = {
     hints: ['What happens to a filter whose norm is smaller than the amount to take away?', 'And to one that is zero already: what is amount / 0?'],
     answer: 'The factor is max(0, 1 − amount / norm), and 0 for a row that is zero: select(0.0, …, norm > amount).',
   },
+  'last-tile': {
+    title: 'The last tile',
+    kernel: 'conv_batch_norm',
+    shader: 'conv_batch_norm',
+    changes: [['    let group_tiles = (group_filters + 3u) / 4u;', '    let group_tiles = group_filters / 4u;']],
+    hints: [
+      'Look for a case whose number of filters k is no multiple of 4. How many tiles of 4 do its filters need?',
+      'Division of whole numbers rounds down. To round a / 4 up, add 3 to a before.',
+    ],
+    answer: 'Round up: (group_filters + 3) / 4. What the last tile has too many repeats the last filter and is not stored.',
+  },
   'pooling': {
     title: 'A mean for every channel',
     kernel: 'global_avg_pool_forward',

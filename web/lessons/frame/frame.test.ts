@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { excerpt } from '../shared/files.ts';
+import { excerpt, file, twinOf } from '../shared/files.ts';
 import { LESSONS } from './course.ts';
 import { EXERCISES, startOf } from './exercises.ts';
 import { page } from './frame.ts';
@@ -68,6 +68,12 @@ describe('exercises', () => {
     expect(startOf(exercise, file)).not.toBe(file);
     expect(exercise.hints.length).toBeGreaterThan(0);
     expect(exercise.answer.length).toBeGreaterThan(10);
+  });
+
+  test.each(Object.entries(EXERCISES))('the twin of %s is shown from its file', async (_, exercise) => {
+    const { path, item } = twinOf(read(`shaders/${exercise.shader}.wgsl`));
+    expect(item).toBe(exercise.kernel);
+    expect(excerpt(await file(path), item).text).toContain(`fn ${item}(args: Args<'_>) {`);
   });
 
   test('a change that is no longer in the file is an error', () => {

@@ -1,12 +1,13 @@
 /** Sliders and choices with labels, kept in the address. */
 
-import { few, fresh, make } from './dom.ts';
+import { button, few, fresh, make } from './dom.ts';
 import { numberSetting, remember, setting } from './state.ts';
 
 export interface Slider {
   root: HTMLElement;
   readonly value: number;
-  set(value: number): void;
+  /** Sets it to where it starts. */
+  reset(): void;
 }
 
 /** A slider; `scale` log puts the range on powers. */
@@ -24,6 +25,11 @@ export function slider(
     output.textContent = few(current());
     input.setAttribute('aria-valuetext', few(current()));
   };
+  const set = (value: number) => {
+    input.value = String(to(value));
+    show();
+    remember({ [name]: current() });
+  };
   const current = () => (log ? Number(from(Number(input.value)).toPrecision(2)) : Number(input.value));
   input.oninput = () => {
     show();
@@ -36,18 +42,15 @@ export function slider(
     get value() {
       return current();
     },
-    set(value) {
-      input.value = String(to(value));
-      show();
-      remember({ [name]: current() });
-    },
+    reset: () => set(start),
   };
 }
 
 export interface Select {
   root: HTMLElement;
   readonly value: string;
-  set(value: string): void;
+  /** Chooses what is chosen at first. */
+  reset(): void;
 }
 
 /** A choice of one of several. */
@@ -60,19 +63,32 @@ export function select(name: string, label: string, options: [string, string][],
     remember({ [name]: field.value });
     change(field.value);
   };
+  const set = (value: string) => {
+    field.value = value;
+    remember({ [name]: value });
+  };
   return {
     root: make('div', { class: 'control' }, make('label', { for: id }, label), field),
     get value() {
       return field.value;
     },
-    set(value) {
-      field.value = value;
-      remember({ [name]: value });
-    },
+    reset: () => set(start),
   };
 }
 
-/** Play, step and reset: `step` advances once and says whether there is more. */
+/** Controls side by side, and a button that sets all of them to where they start. */
+export function controls(change: () => void, ...all: (Slider | Select)[]): HTMLElement {
+  const reset = button('Reset', () => {
+    for (const control of all) control.reset();
+    change();
+  });
+  return make('div', {}, make('div', { class: 'controls' }, ...all.map(({ root }) => root)), make('div', { class: 'buttons' }, reset));
+}
+
+/**
+ * Play, step and reset: `step` advances once and says whether there is more. `playUntil` plays as the button does, until it is
+ * done or somebody stops it.
+ */
 export function player(step: () => Promise<boolean>, reset: () => Promise<void>, labels = { step: 'Step', reset: 'Reset' }) {
   let playing = false;
   let busy = Promise.resolve();
@@ -88,18 +104,20 @@ export function player(step: () => Promise<boolean>, reset: () => Promise<void>,
     show();
   };
   const queue = (what: () => Promise<void>) => (busy = busy.then(what, what));
-  play.onclick = () => {
-    playing = !playing;
+  const playUntil = (done: () => boolean) => {
+    playing = true;
     show();
-    if (playing) {
-      void queue(async () => {
-        try {
-          while (playing && (await step())) await new Promise(requestAnimationFrame);
-        } finally {
-          stop();
-        }
-      });
-    }
+    void queue(async () => {
+      try {
+        while (playing && !done() && (await step())) await new Promise(requestAnimationFrame);
+      } finally {
+        stop();
+      }
+    });
+  };
+  play.onclick = () => {
+    if (playing) stop();
+    else playUntil(() => false);
   };
   one.onclick = () => {
     stop();
@@ -109,5 +127,5 @@ export function player(step: () => Promise<boolean>, reset: () => Promise<void>,
     stop();
     void queue(reset);
   };
-  return { root: make('div', { class: 'buttons' }, play, one, again), stop };
+  return { root: make('div', { class: 'buttons' }, play, one, again), stop, playUntil };
 }

@@ -6,7 +6,7 @@ const found: Record<string, Text> = {
   ...import.meta.glob<string>('../../../shaders/*.wgsl', { query: '?raw', import: 'default' }),
   ...import.meta.glob<string>(
     [
-      '../../../src/ops/{conv2d,relu,batch_norm2d,add,channel_pad,global_avg_pool,mod}.rs',
+      '../../../src/ops/{conv2d,conv_batch_norm,relu,batch_norm2d,add,channel_pad,global_avg_pool,mod}.rs',
       '../../../src/optim/{sgd,csgd,forecast,sparsity}.rs',
       '../../../src/prune/{cluster,clusters,surgery,criteria,certificate}.rs',
       '../../../src/graph/coupling.rs',
@@ -23,6 +23,13 @@ export async function file(path: string): Promise<string> {
 }
 
 export const shader = (name: string) => file(`shaders/${name}.wgsl`);
+
+/** Where a shader's twin is, as the head of its file says. */
+export function twinOf(wgsl: string): { path: string; item: string } {
+  const found = /^\/\/ Twin +(\w+) in (\S+\.rs)$/m.exec(wgsl);
+  if (!found) throw new Error('the head of the shader names no twin');
+  return { item: found[1]!, path: found[2]! };
+}
 
 export interface Excerpt {
   text: string;

@@ -1,8 +1,10 @@
 //! Lessons 1, 6, 7 and 8: the base network's pictures and filters, its surgery, and the couplings of the zoo.
 
 use crate::school::{Base, Reply, School, get, wrong};
+use centripetal::data::synthetic::Split;
+use centripetal::data::{Loader, Synthetic};
 use centripetal::device::{Device, DeviceKind};
-use centripetal::graph::{Coupling, Graph};
+use centripetal::graph::{Coupling, Graph, Group, NodeId};
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig, Shortcut};
 use centripetal::prune::cluster::{Clustering, within_deviation};
@@ -12,6 +14,10 @@ use centripetal::prune::{ClusterPlan, Clusters, Pace, certificate, surgery};
 use centripetal::train::{Answers, evaluate};
 use centripetal::{Result, Shape};
 use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Pictures that two networks answer to be compared.
+const PICTURES: usize = 32;
 
 pub(crate) fn device(device: &Device) -> Value {
     let info = device.info();
@@ -211,6 +217,83 @@ pub(crate) fn cut_alone(a: &Value) -> Result<Reply> {
         }
         Err(error) => json!({ "done": false, "why": error.to_string() }),
     }
+    .into())
+}
+
+/// `producer` and what its channels go through unchanged before they meet those of another layer.
+fn own_layers(graph: &Graph, group: &Group, producer: NodeId) -> Vec<NodeId> {
+    let mut own = vec![producer];
+    for (id, node) in graph.nodes.iter().enumerate().skip(producer + 1) {
+        let tied = group.members.iter().any(|member| member.node == id);
+        if tied && node.inputs.len() == 1 && own.contains(&node.inputs[0]) {
+            own.push(id);
+        }
+    }
+    own
+}
+
+/// Gives one layer clusters of its own, as many as all that is tied to it has: makes the filters of every cluster identical,
+/// cuts, and compares the answers with those before the cut; beside it the same with one clustering for all.
+pub(crate) async fn cut_apart(school: &School, a: &Value) -> Result<Reply> {
+    let model = Model::random(zoo(a)?, 0);
+    let graph = &model.graph;
+    let name: String = get(a, "node")?;
+    let node = graph.find(&name).ok_or_else(|| wrong("layer", &name))?;
+    let coupling = Coupling::derive(graph, &[])?;
+    let refuse = |why: String| Ok(json!({ "done": false, "why": why }).into());
+    let Some((index, group)) = coupling.groups.iter().enumerate().find(|(_, group)| group.producers.contains(&node))
+    else {
+        return refuse(format!("{name} makes no channels of its own; choose a convolution"));
+    };
+    if let Some(why) = &group.frozen {
+        return refuse(format!("these channels stay: {why}"));
+    }
+    if group.producers.len() < 2 {
+        return refuse(format!("no other layer makes channels that are tied to those of {name}"));
+    }
+    let keep = group.width().div_ceil(2);
+    let find = |clustering| {
+        let widths = WidthRule::Groups([(index, keep)].into());
+        Clusters::find(&model, &coupling, &plan(widths, clustering, 0))
+    };
+    let (together, other) = (find(Clustering::Even)?, find(Clustering::Imbalanced)?);
+    let own = own_layers(graph, group, node);
+    let mut nodes = serde_json::Map::new();
+    for id in 0..graph.nodes.len() {
+        let clusters = if own.contains(&id) { &other } else { &together };
+        if let Some(partition) = clusters.of_node(id) {
+            nodes.insert(id.to_string(), json!(partition.clusters()));
+        }
+    }
+    let apart: Clusters = serde_json::from_value(json!({ "nodes": nodes }))
+        .map_err(|error| wrong("clusters", &error.to_string()))?;
+
+    let input = graph.shapes()?[graph.input];
+    let pictures = Synthetic { shape: [input.c, input.h, input.w], ..Synthetic::default() };
+    let loader = Loader::evaluation(Arc::new(pictures.generate(Split::Test, PICTURES)?), PICTURES)?;
+    let mut results = Vec::new();
+    for clusters in [&together, &apart] {
+        let wide = surgery::snap(&model, clusters);
+        let slim = surgery::cut(&wide, clusters)?;
+        let before = evaluate(&school.device, &wide, &loader, Answers::Keep).await?;
+        let after = evaluate(&school.device, &slim, &loader, Answers::Keep).await?;
+        let compared = certificate::compare(&before, &after);
+        results.push(json!({
+            "agreement": compared.argmax_agreement,
+            "samples": compared.samples,
+            "maxLogitDiff": compared.max_abs_logit_diff,
+            "relative": compared.max_rel_logit_diff,
+            "width": slim.graph.shapes()?[node].c,
+            "clusters": clusters.of_node(node).map(|partition| partition.clusters().to_vec()),
+        }));
+    }
+    Ok(json!({
+        "done": true,
+        "own": own.iter().map(|&id| graph.nodes[id].name.clone()).collect::<Vec<_>>(),
+        "tied": group.producers.len() - 1,
+        "together": results[0],
+        "apart": results[1],
+    })
     .into())
 }
 

@@ -138,6 +138,7 @@ impl School {
             "surgery" => networks::surgery(self, a).await,
             "couplings" => networks::couplings(a),
             "cut-alone" => networks::cut_alone(a),
+            "cut-apart" => networks::cut_apart(self, a).await,
             "cut-together" => networks::cut_together(a),
             "duel.start" => {
                 let duel = Duel::start(self, a).await?;
