@@ -1085,3 +1085,87 @@ fn squeezing_ends_at_the_normal_width_and_compare_writes_a_table() {
     fails(&dir, &compare, &["compared/settings.json", "--resume"]);
     assert_eq!(json(&dir, &[&compare[..], &["--resume"]].concat())["rows"], compared["rows"]);
 }
+
+/// Words and numbers of a line; a number has its unit cut off.
+fn tokens(line: &str) -> Vec<(String, Option<f64>)> {
+    let word = |word: &str| {
+        let bare = word.trim_start_matches('-').trim_end_matches(['%', 'x', 's', ',', ';']).replace(',', "");
+        match bare.parse::<f64>() {
+            Ok(number) => (
+                word.trim_start_matches(|c: char| c.is_ascii_digit() || "-.,e".contains(c)).to_owned(),
+                Some(number),
+            ),
+            Err(_) => (word.to_owned(), None),
+        }
+    };
+    line.split_whitespace().map(word).collect()
+}
+
+/// Whether `found` says what `stated` says: the same words, and numbers that are as near as another processor, whose sums
+/// have other last bits, comes.
+fn says_the_same(stated: &str, found: &str) -> bool {
+    let (stated_tokens, found_tokens) = (tokens(stated), tokens(found));
+    let near = |i: usize| {
+        let (Some(a), Some(b)) = (stated_tokens[i].1, found_tokens[i].1) else {
+            return stated_tokens[i].1 == found_tokens[i].1;
+        };
+        let time = stated_tokens.get(i + 1).is_some_and(|unit| unit.0 == "s");
+        a == b
+            || time
+            || match stated_tokens[0].0.as_str() {
+                // A network that is broken by its cut is so in another way each time.
+                "accuracy" | "test" => (a - b).abs() <= if a < 50.0 { 10.0 } else { 2.0 },
+                "loss" => (a - b).abs() <= a * if a > 1.0 { 0.3 } else { 0.1 },
+                // What is exact must be exact: equal answers of all, and logits that agree but for rounding.
+                "equal" if a < 1.0 => b < 4.0 * a,
+                "equal" if a < 100.0 => b < 2.0 * a && a < 2.0 * b,
+                "equal" if a < 1000.0 => (a - b).abs() <= 100.0,
+                "ms" => true,
+                _ => false,
+            }
+    };
+    let words =
+        |tokens: &[(String, Option<f64>)]| tokens.iter().map(|token| token.0.clone()).collect::<Vec<_>>();
+    words(&stated_tokens) == words(&found_tokens) && (0..stated_tokens.len()).all(near)
+}
+
+#[test]
+fn the_lab_of_the_page_for_teachers_prints_what_it_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(root.join("web/lessons/teacher.html")).expect("the page");
+    let lab = page.split("<h2>").find(|part| part.starts_with("Lab: ")).expect("the lab");
+    let blocks = lab.split("<pre tabindex=\"0\">").skip(1);
+    let blocks: Vec<String> = blocks
+        .map(|block| {
+            block.split("</pre>").next().unwrap_or_default().replace("&lt;", "<").replace("&amp;", "&")
+        })
+        .collect();
+    let dir = TempDir::new().expect("a folder");
+    let mut printed = String::new();
+    let (mut commands, mut lines) = (0, 0);
+    for block in &blocks {
+        if let Some(command_line) = block.strip_prefix("centripetal ") {
+            let words: Vec<&str> =
+                command_line.split('#').next().unwrap_or_default().split_whitespace().collect();
+            let ran = ran(command(&dir, &words).output().expect("starts"));
+            assert_eq!(ran.code, Some(0), "{words:?}: {}", ran.err);
+            printed = ran.err + &ran.out;
+            commands += 1;
+            if words[0] == "train" {
+                // The network of the lessons, which this command made where the page was written.
+                let base = dir.path().join("base/base.safetensors");
+                fs::copy(root.join("web/lessons/data/base.safetensors"), base).expect("copies");
+            }
+        } else if commands > 0 {
+            let mut left = printed.lines();
+            for stated in block.lines().filter(|line| !line.trim().is_empty()) {
+                assert!(
+                    left.any(|found| says_the_same(stated, found)),
+                    "{stated:?} is not, or not there, in\n{printed}"
+                );
+                lines += 1;
+            }
+        }
+    }
+    assert!(commands == 6 && lines > 25, "{commands} commands, {lines} lines");
+}

@@ -70,7 +70,7 @@ export default async function couplings(block: HTMLElement): Promise<void> {
     result.replaceChildren(
       make('p', { class: 'verdict bad' }, `No error. But ${value.apart.samples - value.apart.agreement} of ${value.apart.samples} pictures are answered otherwise, and logits are off by up to ${percent(value.apart.relative)} of the largest.`),
       make('p', {}, `In ${value.own.join(' and ')} other channels were merged than in the ${value.tied} layers that are tied to it, as many in both. The filters of every cluster had been made identical first, so each layer by itself was cut rightly.`),
-      table('The same network with random weights, cut in two ways', ['', 'one clustering for all', 'clusters of its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
+      table('The network with random weights, cut in two ways', ['', 'one clustering for all', 'clusters of its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
     );
   });
   block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), result);

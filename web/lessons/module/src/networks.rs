@@ -232,6 +232,18 @@ fn own_layers(graph: &Graph, group: &Group, producer: NodeId) -> Vec<NodeId> {
     own
 }
 
+/// Moves the last layer's bias so that the `logits` of each class are 0 in the mean: a network with random weights would give
+/// one answer to all pictures.
+fn centre(model: &mut Model, logits: &[f32]) {
+    let Some(last) = model.graph.nodes.last() else { return };
+    let Some(bias) = model.tensors.get_mut(&format!("{}.bias", last.name)) else { return };
+    let classes = bias.data.len();
+    let pictures = (logits.len() / classes.max(1)) as f32;
+    for (class, bias) in bias.data.iter_mut().enumerate() {
+        *bias -= logits.iter().skip(class).step_by(classes).sum::<f32>() / pictures;
+    }
+}
+
 /// Gives one layer clusters of its own, as many as all that is tied to it has: makes the filters of every cluster identical,
 /// cuts, and compares the answers with those before the cut; beside it the same with one clustering for all.
 pub(crate) async fn cut_apart(school: &School, a: &Value) -> Result<Reply> {
@@ -241,7 +253,8 @@ pub(crate) async fn cut_apart(school: &School, a: &Value) -> Result<Reply> {
     let node = graph.find(&name).ok_or_else(|| wrong("layer", &name))?;
     let coupling = Coupling::derive(graph, &[])?;
     let refuse = |why: String| Ok(json!({ "done": false, "why": why }).into());
-    let Some((index, group)) = coupling.groups.iter().enumerate().find(|(_, group)| group.producers.contains(&node))
+    let Some((index, group)) =
+        coupling.groups.iter().enumerate().find(|(_, group)| group.producers.contains(&node))
     else {
         return refuse(format!("{name} makes no channels of its own; choose a convolution"));
     };
@@ -268,12 +281,14 @@ pub(crate) async fn cut_apart(school: &School, a: &Value) -> Result<Reply> {
     let apart: Clusters = serde_json::from_value(json!({ "nodes": nodes }))
         .map_err(|error| wrong("clusters", &error.to_string()))?;
 
-    let input = graph.shapes()?[graph.input];
+    let input = graph.input;
     let pictures = Synthetic { shape: [input.c, input.h, input.w], ..Synthetic::default() };
     let loader = Loader::evaluation(Arc::new(pictures.generate(Split::Test, PICTURES)?), PICTURES)?;
     let mut results = Vec::new();
     for clusters in [&together, &apart] {
-        let wide = surgery::snap(&model, clusters);
+        let mut wide = surgery::snap(&model, clusters);
+        let answers = evaluate(&school.device, &wide, &loader, Answers::Keep).await?;
+        centre(&mut wide, &answers.logits);
         let slim = surgery::cut(&wide, clusters)?;
         let before = evaluate(&school.device, &wide, &loader, Answers::Keep).await?;
         let after = evaluate(&school.device, &slim, &loader, Answers::Keep).await?;
