@@ -167,14 +167,14 @@ export const EXERCISES: Record<string, Exercise> = {
   },
   'last-tile': {
     title: 'The last tile',
-    kernel: 'conv_batch_norm',
-    shader: 'conv_batch_norm',
-    changes: [['    let group_tiles = (group_filters + 3u) / 4u;', '    let group_tiles = group_filters / 4u;']],
+    kernel: 'conv2d_forward',
+    shader: 'conv2d_forward',
+    changes: [['    let group_tiles = (group_filters + 7u) / 8u;', '    let group_tiles = group_filters / 8u;']],
     hints: [
-      'Look for a case whose number of filters k is no multiple of 4. How many tiles of 4 do its filters need?',
-      'Division of whole numbers rounds down. To round a / 4 up, add 3 to a before.',
+      'Look at k, the number of filters of the case that fails. How many tiles of 8 do they need?',
+      'Division of whole numbers rounds down. To round a / 8 up, add 7 to a before.',
     ],
-    answer: 'Round up: (group_filters + 3) / 4. What the last tile has too many repeats the last filter and is not stored.',
+    answer: 'Round up: (group_filters + 7) / 8. What the last tile has too many repeats the last filter and is not stored.',
   },
   'pooling': {
     title: 'A mean for every channel',

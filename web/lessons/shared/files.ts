@@ -6,7 +6,7 @@ const found: Record<string, Text> = {
   ...import.meta.glob<string>('../../../shaders/*.wgsl', { query: '?raw', import: 'default' }),
   ...import.meta.glob<string>(
     [
-      '../../../src/ops/{conv2d,conv_batch_norm,relu,batch_norm2d,add,channel_pad,global_avg_pool,mod}.rs',
+      '../../../src/ops/{conv2d,relu,batch_norm2d,add,channel_pad,global_avg_pool,mod}.rs',
       '../../../src/optim/{sgd,csgd,forecast,sparsity}.rs',
       '../../../src/prune/{cluster,clusters,surgery,criteria,certificate}.rs',
       '../../../src/graph/coupling.rs',
