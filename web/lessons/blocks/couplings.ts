@@ -62,15 +62,17 @@ export default async function couplings(block: HTMLElement): Promise<void> {
       result.replaceChildren(make('p', { class: 'verdict bad' }, `Not here: ${value.why}.`));
       return;
     }
-    const column = ({ agreement, samples, maxLogitDiff, relative, width, clusters }: Answered) => [
-      clusters.map((members) => members.join(' ')).join(' | '), String(width), 'yes', `${agreement} of ${samples}`, few(maxLogitDiff, 2), percent(relative),
+    const groups = ({ clusters }: Answered) => clusters.filter((members) => members.length > 1).map((members) => members.join(' + ')).join(', ');
+    const column = ({ agreement, samples, maxLogitDiff, width }: Answered) => [
+      String(width), 'yes', `${agreement} of ${samples}`, few(maxLogitDiff, 2),
     ];
     const [one, own] = [column(value.together), column(value.apart)];
-    const rows = [`clusters of ${name}`, 'channels after the cut', 'do the shapes fit?', 'equal answers, wide and slim', 'largest difference of a logit', 'as part of the largest logit'];
+    const rows = ['channels left', 'shapes fit', 'equal answers', 'logits apart'];
     result.replaceChildren(
       make('p', { class: 'verdict bad' }, `No error. But ${value.apart.samples - value.apart.agreement} of ${value.apart.samples} pictures are answered otherwise, and logits are off by up to ${percent(value.apart.relative)} of the largest.`),
       make('p', {}, `In ${value.own.join(' and ')} other channels were merged than in the ${value.tied} layers that are tied to it, as many in both. The filters of every cluster had been made identical first, so each layer by itself was cut rightly.`),
-      table('The network with random weights, cut in two ways', ['', 'one clustering for all', 'clusters of its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
+      make('p', {}, `Merged in the tied layers: ${groups(value.together)}. In ${name}: ${groups(value.apart)}.`),
+      table('Clusters of the layer: the same, its own', ['', 'same', 'its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
     );
   });
   block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), result);
