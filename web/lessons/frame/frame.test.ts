@@ -54,7 +54,10 @@ describe('lessons', () => {
     for (const name of files) {
       const text = readFileSync(resolve(folder, `${name}.html`), 'utf8');
       for (const [, path, item] of text.matchAll(/data-file="([^"]+)"(?: data-item="(\w+)")?/g)) {
-        expect(excerpt(read(path!), item ?? 'all').text.length, `${name}: ${path} ${item}`).toBeGreaterThan(60);
+        const { text: part } = excerpt(read(path!), item ?? 'all');
+        expect(part.length, `${name}: ${path} ${item}`).toBeGreaterThan(60);
+        const braces = (brace: string) => part.split(brace).length;
+        expect(braces('{'), `${name}: ${path} ${item} is whole`).toBe(braces('}'));
         shown++;
       }
     }
@@ -86,5 +89,7 @@ test('an excerpt ends where its item does, with the lines that it has in the fil
   const source = '//! Head.\n//! More.\n\n/// Doc.\n#[inline]\npub fn one() {\n    two();\n}\n\nimpl X {\n    fn inner() {\n        1\n    }\n}\n';
   expect(excerpt(source, 'head')).toEqual({ text: '//! Head.\n//! More.', line: 1 });
   expect(excerpt(source, 'one')).toEqual({ text: '/// Doc.\n#[inline]\npub fn one() {\n    two();\n}', line: 4 });
+  const long = 'fn long(\n    a: u32,\n) -> u32 {\n    a\n}\n';
+  expect(excerpt(long, 'long').text).toBe(long.trimEnd());
   expect(excerpt(source, 'inner')).toEqual({ text: 'fn inner() {\n    1\n}', line: 11 });
 });

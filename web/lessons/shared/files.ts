@@ -55,7 +55,8 @@ export function excerpt(source: string, item: string): Excerpt {
   const indent = /^\s*/.exec(lines[start]!)![0];
   let first = start;
   while (first > 0 && /^\s*(\/\/\/|#\[)/.test(lines[first - 1]!)) first--;
-  const ends = (line: string) => line.startsWith(indent) && /^[})]/.test(line.slice(indent.length));
+  // Not the line that ends a long list of arguments: there the body begins.
+  const ends = (line: string) => line.startsWith(indent) && /^[})]/.test(line.slice(indent.length)) && !line.endsWith('{');
   const one = /[;}]$/.test(lines[start]!);
   const end = one ? start : lines.findIndex((line, i) => i > start && ends(line));
   const text = lines.slice(first, end + 1).map((line) => line.slice(indent.length));
