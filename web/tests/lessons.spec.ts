@@ -346,6 +346,20 @@ test('the step is in the address: a run goes on from there, and Reset takes it o
   await expect(page).toHaveURL(/step=30/, { timeout: 60_000 });
 });
 
+test('the first visit loads what the page for teachers says', async ({ page, site }) => {
+  const sizes: [string, Promise<number>][] = [];
+  page.on('response', (response) => sizes.push([response.url(), response.body().then((body) => body.length, () => 0)]));
+  await open(page, site, lessonOf('convolution'));
+  const loaded = await Promise.all(sizes.map(async ([url, size]) => [url, await size] as const));
+  const sum = (of: (url: string) => boolean) => loaded.filter(([url]) => of(url)).reduce((total, [, size]) => total + size, 0);
+  const all = sum(() => true);
+  const text = readFileSync(join(web, 'lessons/teacher.html'), 'utf8');
+  expect(text).toContain('the first visit loads a few megabytes, most of it the program and the pictures');
+  expect(all).toBeGreaterThan(2e6);
+  expect(all).toBeLessThan(9e6);
+  expect(sum((url) => /\.wasm$|\/data\//.test(url))).toBeGreaterThan(all / 2);
+});
+
 test('every link leads somewhere, and nothing is asked of another host', async () => {
   const dist = join(web, 'dist');
   const names = readdirSync(join(dist, 'lessons')).filter((name) => name.endsWith('.html'));
