@@ -1,7 +1,7 @@
 // Batch norm, backward: dx = gamma inv_std (dy - dbeta / M - x_hat dgamma / M), x_hat = (x - mean) inv_std, M = N H W.
 //
 // Shapes  x, dy, dx [N, C, H, W]; mean, inv_std, gamma, dgamma, dbeta [C]; pixels = H W
-// Grid    one invocation a number, folded to two dimensions
+// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
 // Twin    batch_norm_backward_elementwise in src/ops/batch_norm2d.rs
 
 struct Params {
@@ -29,17 +29,29 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
-    if i >= params.n * params.c * params.pixels {
+    let pieces = (params.pixels + 255u) / 256u;
+    let piece = group.y * groups.x + group.x;
+    let plane = piece / pieces;
+    if plane >= params.n * params.c {
         return;
     }
-    let c = i / params.pixels % params.c;
+    let c = plane % params.c;
     let count = f32(params.n) * f32(params.pixels);
-    let x_hat = (x[i] - mean[c]) * inv_std[c];
-    let gradient = gamma[c] * inv_std[c] * (dy[i] - dbeta[c] / count - x_hat * (dgamma[c] / count));
-    if params.accumulate == 1u {
-        dx[i] += gradient;
-    } else {
-        dx[i] = gradient;
+    let batch_mean = mean[c];
+    let deviation = inv_std[c];
+    let scale = gamma[c] * deviation;
+    let shift = dbeta[c] / count;
+    let slope = dgamma[c] / count;
+    let start = piece % pieces * 256u;
+    let first = plane * params.pixels + start;
+    let end = first + min(params.pixels - start, 256u);
+    for (var i = first + local; i < end; i += 64u) {
+        let x_hat = (x[i] - batch_mean) * deviation;
+        let gradient = scale * (dy[i] - shift - x_hat * slope);
+        if params.accumulate == 1u {
+            dx[i] += gradient;
+        } else {
+            dx[i] = gradient;
+        }
     }
 }

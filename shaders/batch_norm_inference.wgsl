@@ -1,7 +1,7 @@
 // Batch norm, evaluation: y = (x - running_mean) / sqrt(running_var + eps) gamma + beta.
 //
 // Shapes  x, y [N, C, H, W]; gamma, beta, running_mean, running_var [C]; pixels = H W
-// Grid    one invocation a number, folded to two dimensions
+// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
 // Twin    batch_norm_inference in src/ops/batch_norm2d.rs
 
 struct Params {
@@ -27,10 +27,20 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
-    if i >= params.n * params.c * params.pixels {
+    let pieces = (params.pixels + 255u) / 256u;
+    let piece = group.y * groups.x + group.x;
+    let plane = piece / pieces;
+    if plane >= params.n * params.c {
         return;
     }
-    let c = i / params.pixels % params.c;
-    y[i] = (x[i] - running_mean[c]) * (gamma[c] / sqrt(running_var[c] + params.eps)) + beta[c];
+    let c = plane % params.c;
+    let running = running_mean[c];
+    let scale = gamma[c] / sqrt(running_var[c] + params.eps);
+    let shift = beta[c];
+    let start = piece % pieces * 256u;
+    let first = plane * params.pixels + start;
+    let end = first + min(params.pixels - start, 256u);
+    for (var i = first + local; i < end; i += 64u) {
+        y[i] = (x[i] - running) * scale + shift;
+    }
 }

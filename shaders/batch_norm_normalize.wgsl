@@ -1,7 +1,7 @@
 // Batch norm, training: y = (x - mean) inv_std gamma + beta.
 //
 // Shapes  x, y [N, C, H, W]; mean, inv_std, gamma, beta [C]; pixels = H W
-// Grid    one invocation a number, folded to two dimensions
+// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
 // Twin    batch_norm_normalize in src/ops/batch_norm2d.rs
 
 struct Params {
@@ -27,10 +27,20 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
-    if i >= params.n * params.c * params.pixels {
+    let pieces = (params.pixels + 255u) / 256u;
+    let piece = group.y * groups.x + group.x;
+    let plane = piece / pieces;
+    if plane >= params.n * params.c {
         return;
     }
-    let c = i / params.pixels % params.c;
-    y[i] = (x[i] - mean[c]) * (inv_std[c] * gamma[c]) + beta[c];
+    let c = plane % params.c;
+    let batch_mean = mean[c];
+    let scale = inv_std[c] * gamma[c];
+    let shift = beta[c];
+    let start = piece % pieces * 256u;
+    let first = plane * params.pixels + start;
+    let end = first + min(params.pixels - start, 256u);
+    for (var i = first + local; i < end; i += 64u) {
+        y[i] = (x[i] - batch_mean) * scale + shift;
+    }
 }

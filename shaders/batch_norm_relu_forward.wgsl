@@ -2,7 +2,7 @@
 // batch_norm_normalize, add_forward and relu_forward would read and write the tensor three times.
 //
 // Shapes  x, residual, y [N, C, H, W]; mean, inv_std, gamma, beta [C]; pixels = H W; accumulate = 1 adds the residual
-// Grid    one invocation a number, folded to two dimensions
+// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
 // Twin    batch_norm_relu_forward in src/ops/batch_norm_relu.rs
 
 struct Params {
@@ -29,15 +29,25 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 64u + local;
-    if i >= params.n * params.c * params.pixels {
+    let pieces = (params.pixels + 255u) / 256u;
+    let piece = group.y * groups.x + group.x;
+    let plane = piece / pieces;
+    if plane >= params.n * params.c {
         return;
     }
-    let c = i / params.pixels % params.c;
-    var sum = (x[i] - mean[c]) * (inv_std[c] * gamma[c]) + beta[c];
-    if params.accumulate == 1u {
-        sum += residual[i];
+    let c = plane % params.c;
+    let scale = inv_std[c] * gamma[c];
+    let batch_mean = mean[c];
+    let shift = beta[c];
+    let start = piece % pieces * 256u;
+    let first = plane * params.pixels + start;
+    let end = first + min(params.pixels - start, 256u);
+    for (var i = first + local; i < end; i += 64u) {
+        var sum = (x[i] - batch_mean) * scale + shift;
+        if params.accumulate == 1u {
+            sum += residual[i];
+        }
+        // Not max(): a NaN must come through to be found.
+        y[i] = select(sum, 0.0, sum < 0.0);
     }
-    // Not max(): a NaN must come through to be found.
-    y[i] = select(sum, 0.0, sum < 0.0);
 }

@@ -1,5 +1,8 @@
 // Batch norm, training: mean and 1 / sqrt(var + eps) of each channel, var biased; running statistics move by momentum
-// towards the mean and the unbiased variance. Two passes: E[x^2] - E[x]^2 loses everything in f32 where the mean is large.
+// towards the mean and the unbiased variance. One pass, since reading is what takes time. E[x^2] - E[x]^2 would lose
+// everything in f32 where the mean is large; so each invocation sums deviations from the first of its own numbers, whose
+// square cannot be larger than all squared deviations from the mean together, and its results are merged with those of
+// the others by the formula of Chan, Golub and LeVeque (1979).
 //
 // Shapes  x [N, C, H, W]; mean, inv_std, running_mean, running_var [C]; pixels = H W
 // Grid    one workgroup a channel, folded to two dimensions
@@ -21,22 +24,22 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> running_var: array<f32>;
 
-var<workgroup> sums: array<f32, 256>;
+// Of the numbers that an invocation has seen, or several together.
+struct Moments {
+    count: f32,
+    mean: f32,
+    // Sum of the squared deviations from the mean.
+    squares: f32,
+}
 
-// Sum of `value` over the workgroup, in an order that is always the same.
-fn total(value: f32, local: u32) -> f32 {
-    sums[local] = value;
-    for (var width = 128u; width > 0u; width /= 2u) {
-        workgroupBarrier();
-        if local < width {
-            sums[local] += sums[local + width];
-        }
-    }
-    workgroupBarrier();
-    let sum = sums[0];
-    // The next total overwrites sums.
-    workgroupBarrier();
-    return sum;
+var<workgroup> moments: array<Moments, 256>;
+
+// Those of the numbers of both.
+fn merge(a: Moments, b: Moments) -> Moments {
+    let count = a.count + b.count;
+    let part = b.count / max(count, 1.0);
+    let apart = b.mean - a.mean;
+    return Moments(count, a.mean + apart * part, a.squares + b.squares + apart * apart * a.count * part);
 }
 
 @compute @workgroup_size(256)
@@ -52,28 +55,20 @@ fn main(
     // Number i of the channel is pixel i % pixels of image i / pixels; counted along, since a division is slow.
     let images_a_step = 256u / params.pixels;
     let pixels_a_step = 256u % params.pixels;
-    let count = f32(params.n) * f32(params.pixels);
-    // Numbers near the mean sum up with smaller rounding errors than large ones.
-    let origin = x[c * params.pixels];
-    var sum = 0.0;
     var pixel = local % params.pixels;
-    for (var n = local / params.pixels; n < params.n; ) {
-        let i = (n * params.c + c) * params.pixels + pixel;
-        sum += x[i] - origin;
-        n += images_a_step;
-        pixel += pixels_a_step;
-        if pixel >= params.pixels {
-            pixel -= params.pixels;
-            n += 1u;
-        }
-    }
-    let batch_mean = origin + total(sum, local) / count;
+    var n = local / params.pixels;
+    var count = 0.0;
+    var sum = 0.0;
     var squares = 0.0;
-    pixel = local % params.pixels;
-    for (var n = local / params.pixels; n < params.n; ) {
-        let i = (n * params.c + c) * params.pixels + pixel;
-        let deviation = x[i] - batch_mean;
+    var origin = 0.0;
+    if n < params.n {
+        origin = x[(n * params.c + c) * params.pixels + pixel];
+    }
+    while n < params.n {
+        let deviation = x[(n * params.c + c) * params.pixels + pixel] - origin;
+        sum += deviation;
         squares += deviation * deviation;
+        count += 1.0;
         n += images_a_step;
         pixel += pixels_a_step;
         if pixel >= params.pixels {
@@ -81,13 +76,22 @@ fn main(
             n += 1u;
         }
     }
-    let all_squares = total(squares, local);
+    let shift = sum / max(count, 1.0);
+    moments[local] = Moments(count, origin + shift, max(squares - sum * shift, 0.0));
+    // In an order that is always the same.
+    for (var width = 128u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if local < width {
+            moments[local] = merge(moments[local], moments[local + width]);
+        }
+    }
     if local == 0u {
+        let all = moments[0];
         let keep = 1.0 - params.momentum;
-        let unbiased = all_squares / max(count - 1.0, 1.0);
-        mean[c] = batch_mean;
-        inv_std[c] = 1.0 / sqrt(all_squares / count + params.eps);
-        running_mean[c] = keep * running_mean[c] + params.momentum * batch_mean;
+        let unbiased = all.squares / max(all.count - 1.0, 1.0);
+        mean[c] = all.mean;
+        inv_std[c] = 1.0 / sqrt(all.squares / all.count + params.eps);
+        running_mean[c] = keep * running_mean[c] + params.momentum * all.mean;
         running_var[c] = keep * running_var[c] + params.momentum * unbiased;
     }
 }

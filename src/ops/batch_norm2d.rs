@@ -7,7 +7,7 @@
 //! The mean is subtracted before squaring: E\[x^2\] - E\[x\]^2 loses everything in f32 where the mean is large.
 
 use super::conv2d::accumulate;
-use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
+use super::{Channels, Op, Operator, ParamKind, ParamSpec};
 use crate::device::simd::{self, BatchNormGradient};
 use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,7 +99,7 @@ pub static BATCH_NORM_NORMALIZE: Kernel = Kernel {
     shaders: &[Shader {
         name: "batch_norm_normalize",
         wgsl: include_str!("../../shaders/batch_norm_normalize.wgsl"),
-        workgroups: per_number,
+        workgroups: per_piece,
     }],
     twin: batch_norm_normalize,
     fast: Some(batch_norm_normalize_fast),
@@ -136,7 +136,7 @@ pub static BATCH_NORM_BACKWARD_ELEMENTWISE: Kernel = Kernel {
     shaders: &[Shader {
         name: "batch_norm_backward_elementwise",
         wgsl: include_str!("../../shaders/batch_norm_backward_elementwise.wgsl"),
-        workgroups: per_number,
+        workgroups: per_piece,
     }],
     twin: batch_norm_backward_elementwise,
     fast: Some(batch_norm_backward_elementwise_fast),
@@ -157,7 +157,7 @@ pub static BATCH_NORM_INFERENCE: Kernel = Kernel {
     shaders: &[Shader {
         name: "batch_norm_inference",
         wgsl: include_str!("../../shaders/batch_norm_inference.wgsl"),
-        workgroups: per_number,
+        workgroups: per_piece,
     }],
     twin: batch_norm_inference,
     fast: Some(batch_norm_inference_fast),
@@ -167,9 +167,10 @@ pub(super) fn per_channel(params: &[u8]) -> u64 {
     params_of::<BatchNormParams>(params).c.into()
 }
 
-pub(super) fn per_number(params: &[u8]) -> u64 {
+/// One workgroup for 256 pixels of a plane.
+pub(super) fn per_piece(params: &[u8]) -> u64 {
     let p = params_of::<BatchNormParams>(params);
-    workgroups_of_64([p.n, p.c, p.pixels].into_iter().map(u64::from).product())
+    u64::from(p.n) * u64::from(p.c) * u64::from(p.pixels.div_ceil(256))
 }
 
 /// The planes of channel `channel`, image by image.

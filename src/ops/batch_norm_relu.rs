@@ -6,7 +6,7 @@
 
 use super::BatchNorm2d;
 use super::batch_norm2d::{
-    BATCH_NORM_BACKWARD_ELEMENTWISE, BATCH_NORM_STATISTICS, BatchNormParams, numbers, per_channel, per_number,
+    BATCH_NORM_BACKWARD_ELEMENTWISE, BATCH_NORM_STATISTICS, BatchNormParams, numbers, per_channel, per_piece,
 };
 use crate::device::simd::{self, Residual};
 use crate::device::{Args, Kernel, Params, Shader, read, write};
@@ -28,7 +28,7 @@ pub static BATCH_NORM_RELU_FORWARD: Kernel = Kernel {
     shaders: &[Shader {
         name: "batch_norm_relu_forward",
         wgsl: include_str!("../../shaders/batch_norm_relu_forward.wgsl"),
-        workgroups: per_number,
+        workgroups: per_piece,
     }],
     twin: batch_norm_relu_forward,
     fast: Some(batch_norm_relu_forward_fast),
