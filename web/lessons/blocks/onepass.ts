@@ -33,7 +33,7 @@ export default async function onepass(block: HTMLElement): Promise<void> {
     points.two.push([at, Math.max(1e-9, Math.abs(found.twin - found.exact) / found.exact)]);
     points.one.push([at, Math.max(1e-9, Math.abs(found.onePass - found.exact) / found.exact)]);
   }
-  const series: Series[] = [{ name: 'one pass', colour: 1, points: points.one }, { name: 'two passes', colour: 0, points: points.two, dashed: true }];
-  curve.append(chart(series, { x: 'mean of the numbers', y: 'relative error', logX: true, logY: true }, 'Relative error of the variance by the mean of the numbers: one pass grows with the square of the mean and passes 1 near a mean of 1,000; two passes stay small.'), legend(series));
+  const series: Series[] = [{ name: 'mean of squares less square of the mean', colour: 1, points: points.one }, { name: 'the twin, in two passes', colour: 0, points: points.two, dashed: true }];
+  curve.append(chart(series, { x: 'mean of the numbers', y: 'relative error', logX: true, logY: true }, 'Relative error of the variance by the mean of the numbers: that of the textbook formula grows with the square of the mean and passes 1 near a mean of 1,000; that of the twin stays small.'), legend(series));
   await draw();
 }

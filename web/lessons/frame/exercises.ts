@@ -84,20 +84,21 @@ export const EXERCISES: Record<string, Exercise> = {
     kernel: 'batch_norm_statistics',
     shader: 'batch_norm_statistics',
     changes: [
-      ['        inv_std[c] = 1.0 / sqrt(all_squares / count + params.eps);', '        inv_std[c] = 1.0 / sqrt(unbiased + params.eps);'],
+      ['        inv_std[c] = 1.0 / sqrt(all.squares / all.count + params.eps);', '        inv_std[c] = 1.0 / sqrt(unbiased + params.eps);'],
     ],
     hints: [
       'PyTorch divides by the number of values to normalise, and by one less for the running variance.',
-      'The sum of squared deviations is all_squares, the number of values is count.',
+      'The sum of squared deviations is all.squares, the number of values is all.count.',
     ],
-    answer: 'The batch is normalised by the biased variance, all_squares / count. Only running_var gets the unbiased one.',
+    answer: 'The batch is normalised by the biased variance, all.squares / all.count. Only running_var gets the unbiased one.',
   },
   'affine': {
     title: 'Two numbers to learn',
     kernel: 'batch_norm_normalize',
     shader: 'batch_norm_normalize',
     changes: [
-      ['    y[i] = (x[i] - mean[c]) * (inv_std[c] * gamma[c]) + beta[c];', '    y[i] = (x[i] - mean[c]) * inv_std[c];'],
+      ['    let scale = inv_std[c] * gamma[c];', '    let scale = inv_std[c];'],
+      ['    let shift = beta[c];', '    let shift = 0.0;'],
     ],
     hints: ['Normalised numbers have mean 0 and variance 1. The layer may want others.', 'gamma scales, beta shifts; both by channel.'],
     answer: 'y = (x − mean) · inv_std · gamma + beta.',
