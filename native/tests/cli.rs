@@ -1022,6 +1022,20 @@ fn other_methods_delete_and_train_on() {
 }
 
 #[test]
+fn gammas_are_found_before_convolutions_and_do_without_where_there_are_none() {
+    let dir = TempDir::new().expect("a folder");
+    for network in ["densenet40", "se_resnet18"] {
+        let words = ["train", network, "--width", "0.25", "--epochs", "1", "--out", network];
+        json(&dir, &[&words[..], SMALL].concat());
+        let base = format!("{network}/base.safetensors");
+        let out = format!("{network}-cut");
+        let words = ["prune", &base, "--method", "bn-scale", "--keep", "1/2", "--epochs", "1", "--out", &out];
+        let report = json(&dir, &[&words[..], SMALL].concat());
+        assert!(report["macs_after"].as_u64() < report["macs_before"].as_u64(), "{network}: {report}");
+    }
+}
+
+#[test]
 fn cuts_in_steps_to_a_budget_and_to_a_loss() {
     let dir = TempDir::new().expect("a folder");
     train(&dir, "run");
@@ -1047,7 +1061,17 @@ fn cuts_in_steps_to_a_budget_and_to_a_loss() {
     let strict = [&l1[..], &["--max-accuracy-drop", "0", "--keep", "1/8", "--out", "strict"]].concat();
     let strict = run(&dir, &strict);
     assert_eq!(strict.code, Some(1), "{}", strict.out);
-    assert!(strict.err.contains("a step that loses at most 0 points"), "{}", strict.err);
+    assert!(strict.err.contains("a step that loses at most 0 points, found "), "{}", strict.err);
+    assert!(strict.err.contains(" after 1/8, ") && !strict.err.contains("the step before"), "{}", strict.err);
+    fails(
+        &dir,
+        &[&l1[..], &["--max-accuracy-drop", "9", "--target-macs", "0.5", "--out", "x"]].concat(),
+        &["--max-accuracy-drop", "--target-macs"],
+    );
+    let scratch = ["prune", "run/base.safetensors", "--from-scratch", "--keep", "3/4,1/2", "--out", "x"];
+    fails(&dir, &[&scratch[..], SMALL].concat(), &["--from-scratch", "2 parts"]);
+    let compare = ["compare", "run/base.safetensors", "--keep", "3/4,1/2", "--out", "x"];
+    fails(&dir, &[&compare[..], SMALL].concat(), &["one part", "found 2 parts"]);
     fails(&dir, &[&l1[..], &["--keep", "1/2,3/4", "--out", "x"]].concat(), &["1/2", "13/16,11/16,5/8"]);
 }
 

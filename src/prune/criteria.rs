@@ -106,7 +106,7 @@ pub struct Evidence {
 ///
 /// # Errors
 /// Those of [`crate::graph::Graph::shapes`]; [`ErrorKind::Checkpoint`] for a model without the filters;
-/// [`ErrorKind::Argument`] for gammas where a layer has no batch norm, or sensitivities that were not measured.
+/// [`ErrorKind::Argument`] for sensitivities that were not measured.
 pub fn select(
     model: &Model,
     coupling: &Coupling,
@@ -182,24 +182,39 @@ fn by_class(group: &Group, nodes: &[(NodeId, Vec<f64>)]) -> Vec<f64> {
     scores
 }
 
-/// The sizes of the gammas behind the producers.
+/// The sizes of the gammas right behind the producers that decide; where there are none (batch norm before the
+/// convolution, as in DenseNet), of all gammas that the channels have; and where there are none at all, as in the gate of a
+/// squeeze-excite block, what [`Criterion::L1`] says.
 fn gammas(model: &Model, group: &Group, pace: Pace) -> Result<Vec<f64>> {
     let graph = &model.graph;
     let consumers = graph.consumers();
-    let mut nodes = Vec::new();
-    for producer in deciding(group, pace) {
-        let norm =
-            consumers[producer].iter().find(|&&reader| matches!(graph.nodes[reader].op, Op::BatchNorm2d(_)));
-        let tensor = norm.and_then(|&norm| model.tensors.get(&format!("{}.weight", graph.nodes[norm].name)));
-        let tensor = tensor.ok_or_else(|| {
-            Error::new(ErrorKind::Argument, "choosing filters by the gammas behind them")
-                .expected(format!("a batch norm behind {}", graph.nodes[producer].name))
-                .found("none")
-                .next("Freeze that layer, take another --method, or import with --insert-bn and train")
-        })?;
-        nodes.push((producer, tensor.data.iter().map(|gamma| f64::from(gamma.abs())).collect()));
+    let sizes = |norm: NodeId| -> Option<Vec<f64>> {
+        let Op::BatchNorm2d(_) = graph.nodes[norm].op else { return None };
+        let tensor = model.tensors.get(&format!("{}.weight", graph.nodes[norm].name))?;
+        Some(tensor.data.iter().map(|gamma| f64::from(gamma.abs())).collect())
+    };
+    let behind: Option<Vec<_>> = deciding(group, pace)
+        .into_iter()
+        .map(|producer| Some((producer, consumers[producer].iter().find_map(|&reader| sizes(reader))?)))
+        .collect();
+    if let Some(nodes) = behind {
+        return Ok(by_class(group, &nodes));
     }
-    Ok(by_class(group, &nodes))
+    let mut scores = vec![0.0; group.width()];
+    let mut any = false;
+    for member in &group.members {
+        if let Some(sizes) = sizes(member.node) {
+            any = true;
+            for (score, &channel) in scores.iter_mut().zip(&member.channels) {
+                *score += sizes[channel];
+            }
+        }
+    }
+    if any {
+        return Ok(scores);
+    }
+    let (rows, row_len) = rows(model, group, pace)?;
+    Ok(of_weights(Criterion::L1, &rows, row_len))
 }
 
 fn measured(

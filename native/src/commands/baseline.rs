@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::prune::{COMMAND, Paths, Widths, folder, groups, read_base, take, widths, widths_of};
 use super::{Outcome, Scene, images_of, test_batch_beside};
-use crate::args::PruneArgs;
+use crate::args::{PruneArgs, Strength};
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{percent, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
@@ -59,6 +59,19 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         return Err(Error::new(ErrorKind::Argument, "reading --snap")
             .expected("--method csgd, whose clusters it moves onto their means")
             .found("another method, which has none"));
+    }
+    for (option, is_given) in [
+        ("--strength", args.strength != Strength::Auto),
+        ("--clustering", args.clustering != Clustering::default()),
+    ] {
+        if is_given {
+            console.warn(&format!("{option} is for --method csgd; this method has no use for it"));
+        }
+    }
+    let trains_before =
+        args.from_scratch || args.method.criterion().is_some_and(|criterion| criterion.penalty().is_some());
+    if !trains_before && args.finetune == 0 {
+        console.note("this method trains nothing before the cut (--epochs is not used), nor after it without --finetune");
     }
     let method = if args.from_scratch { "scratch".to_owned() } else { args.method.name() };
     let (mut base, base_bytes) = read_base(&args.file)?;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use centripetal::Result;
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::prune::Clustering;
+use centripetal::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use super::steps::final_accuracy;
@@ -19,6 +19,12 @@ use crate::{command_line, files, html};
 pub(super) fn run(scene: &Scene, args: &CompareArgs) -> Result<Outcome<()>> {
     files::rehearse_kill(&args.run.care);
     let name = args.file.display().to_string();
+    if args.keep.keep.len() > 1 {
+        return Err(Error::new(ErrorKind::Argument, "reading --keep")
+            .expected("one part, to which every method cuts at once")
+            .found(format!("{} parts", args.keep.keep.len()))
+            .next("Compare at one of them at a time; `prune` cuts in steps"));
+    }
     let bytes = files::read(&args.file)?;
     let base = Checkpoint::from_bytes(&name, &bytes)?;
     let names: Vec<String> = args.methods.iter().map(|contender| contender.name()).collect();

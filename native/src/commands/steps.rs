@@ -21,6 +21,11 @@ const EIGHTHS: [u64; 6] = [7, 6, 5, 4, 3, 2];
 /// Prunes in steps, each in a folder of its own in the run's; `resume` is the command that goes on after an interruption.
 pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Outcome<Value>> {
     let name = args.file.display().to_string();
+    if args.from_scratch {
+        return Err(Error::new(ErrorKind::Argument, "reading --from-scratch")
+            .expected("one --keep: every step would begin with random weights again")
+            .found(format!("{} parts", args.keep.keep.len())));
+    }
     let ratios = ratios(args)?;
     let (base, base_bytes) = read_base(&args.file)?;
     let out = folder(args);
@@ -40,6 +45,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let mut reports: Vec<Value> = Vec::new();
     let mut steps = Vec::new();
     let mut best = None;
+    let mut lost = String::new();
     for ratio in ratios {
         // Widths are parts of the base's, whatever rounding did to the step before.
         let of_base = PruneArgs {
@@ -74,12 +80,13 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }));
         reports.push(report);
         if !taken {
-            scene.console.note(&format!(
-                "accuracy {} after {ratio} is more than {} points below {} (--max-accuracy-drop): the step before is the result",
-                percent(reached),
-                args.max_accuracy_drop.unwrap_or(0.0),
-                percent(before)
-            ));
+            lost = format!("{} after {ratio}, {} before", percent(reached), percent(before));
+            if best.is_some() {
+                scene.console.note(&format!(
+                    "accuracy {lost}: more than {} points lost (--max-accuracy-drop), so the step before is the result",
+                    args.max_accuracy_drop.unwrap_or(0.0)
+                ));
+            }
             break;
         }
         file = folder.join(SLIM);
@@ -88,7 +95,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let Some(best) = best else {
         return Err(Error::new(ErrorKind::Numeric, format!("pruning {name}"))
             .expected(format!("a step that loses at most {} points", args.max_accuracy_drop.unwrap_or(0.0)))
-            .found(format!("{steps:?}"))
+            .found(lost)
             .next("Begin with a --keep nearer to 1, train longer, or allow more"));
     };
     copy(&file, &paths.slim)?;
@@ -122,6 +129,11 @@ fn ratios(args: &PruneArgs) -> Result<Vec<Ratio>> {
             && args.keep.target_macs.is_none() =>
         {
             EIGHTHS.iter().map(|&eighths| Ratio::new(eighths, 8)).collect::<Result<Vec<_>>>()?
+        }
+        [] => {
+            return Err(Error::new(ErrorKind::Argument, "reading --max-accuracy-drop")
+                .expected("the steps of --keep, or none, with it")
+                .found("--keep-internal, --widths or --target-macs, which name one step alone"));
         }
         given => given.to_vec(),
     };
