@@ -141,7 +141,7 @@ export const EXERCISES: Record<string, Exercise> = {
     kernel: 'batch_norm_inference',
     shader: 'batch_norm_inference',
     changes: [
-      ['(gamma[c] / sqrt(running_var[c] + params.eps))', '(gamma[c] / (running_var[c] + params.eps))'],
+      ['gamma[c] / sqrt(running_var[c] + params.eps);', 'gamma[c] / (running_var[c] + params.eps);'],
     ],
     hints: ['A variance is a square. The numbers are divided by the standard deviation.'],
     answer: 'Divide by sqrt(running_var + eps).',
