@@ -1,7 +1,8 @@
 // Batch norm, backward: dx = gamma inv_std (dy - dbeta / M - x_hat dgamma / M), x_hat = (x - mean) inv_std, M = N H W.
 //
 // Shapes  x, dy, dx [N, C, H, W]; mean, inv_std, gamma, dgamma, dbeta [C]; pixels = H W
-// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
+// Grid    one workgroup of 64 for 256 pixels of an image's channel, folded to two dimensions: an invocation reads what
+//         belongs to the channel once for its 4 pixels
 // Twin    batch_norm_backward_elementwise in src/ops/batch_norm2d.rs
 
 struct Params {

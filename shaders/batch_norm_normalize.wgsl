@@ -1,7 +1,8 @@
 // Batch norm, training: y = (x - mean) inv_std gamma + beta.
 //
 // Shapes  x, y [N, C, H, W]; mean, inv_std, gamma, beta [C]; pixels = H W
-// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
+// Grid    one workgroup of 64 for 256 pixels of an image's channel, folded to two dimensions: an invocation reads what
+//         belongs to the channel once for its 4 pixels
 // Twin    batch_norm_normalize in src/ops/batch_norm2d.rs
 
 struct Params {

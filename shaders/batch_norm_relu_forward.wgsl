@@ -2,7 +2,8 @@
 // batch_norm_normalize, add_forward and relu_forward would read and write the tensor three times.
 //
 // Shapes  x, residual, y [N, C, H, W]; mean, inv_std, gamma, beta [C]; pixels = H W; accumulate = 1 adds the residual
-// Grid    one workgroup 256 pixels of an image's channel, folded to two dimensions: what belongs to the channel is read once
+// Grid    one workgroup of 64 for 256 pixels of an image's channel, folded to two dimensions: an invocation reads what
+//         belongs to the channel once for its 4 pixels
 // Twin    batch_norm_relu_forward in src/ops/batch_norm_relu.rs
 
 struct Params {

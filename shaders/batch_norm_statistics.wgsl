@@ -1,8 +1,9 @@
 // Batch norm, training: mean and 1 / sqrt(var + eps) of each channel, var biased; running statistics move by momentum
 // towards the mean and the unbiased variance. One pass, since reading is what takes time. E[x^2] - E[x]^2 would lose
-// everything in f32 where the mean is large; so each invocation sums deviations from the first of its own numbers, whose
-// square cannot be larger than all squared deviations from the mean together, and its results are merged with those of
-// the others by the formula of Chan, Golub and LeVeque (1979).
+// everything in f32 where the mean is large; so each invocation sums deviations from the first o of its n numbers. What is
+// taken off for that, n (o - mean)^2, does not grow with the mean: (o - mean)^2 is one of the squared deviations that are
+// summed, so it is at most n times the result. The results of two invocations are merged by the formula of Chan, Golub and
+// LeVeque (1979).
 //
 // Shapes  x [N, C, H, W]; mean, inv_std, running_mean, running_var [C]; pixels = H W
 // Grid    one workgroup a channel, folded to two dimensions
@@ -27,6 +28,7 @@ struct Params {
 // Of the numbers that an invocation has seen, or several together.
 struct Moments {
     count: f32,
+    // Less the channel's first number, so that it is small and has all its digits.
     mean: f32,
     // Sum of the squared deviations from the mean.
     squares: f32,
@@ -77,7 +79,8 @@ fn main(
         }
     }
     let shift = sum / max(count, 1.0);
-    moments[local] = Moments(count, origin + shift, max(squares - sum * shift, 0.0));
+    let base = x[c * params.pixels];
+    moments[local] = Moments(count, origin - base + shift, max(squares - sum * shift, 0.0));
     // In an order that is always the same.
     for (var width = 128u; width > 0u; width /= 2u) {
         workgroupBarrier();
@@ -87,11 +90,12 @@ fn main(
     }
     if local == 0u {
         let all = moments[0];
+        let batch_mean = base + all.mean;
         let keep = 1.0 - params.momentum;
         let unbiased = all.squares / max(all.count - 1.0, 1.0);
-        mean[c] = all.mean;
+        mean[c] = batch_mean;
         inv_std[c] = 1.0 / sqrt(all.squares / all.count + params.eps);
-        running_mean[c] = keep * running_mean[c] + params.momentum * all.mean;
+        running_mean[c] = keep * running_mean[c] + params.momentum * batch_mean;
         running_var[c] = keep * running_var[c] + params.momentum * unbiased;
     }
 }

@@ -1,7 +1,7 @@
 // Centripetal SGD over the whole network at once (Ding et al., CVPR 2019, eq. 3). For filter j of cluster H:
 //   g' = mean_H(g) + eta*w_j + eps*(w_j - mean_H(w)),  v = mu*v + g',  w_j = w_j - lr*v
-// Every member gets the same averaged gradient, so a difference between two members only shrinks, by 1 - lr*(eta + eps)
-// a step without momentum. A cluster of one is sgd_step, bit for bit.
+// (Nesterov: w_j = w_j - lr*(g' + mu*v)). Every member gets the same averaged gradient, so a difference between two members
+// is multiplied by 1 - lr*(eta + eps) a step without momentum. A cluster of one is sgd_step, bit for bit.
 //
 // Shapes  gradients, parameters, momentum: the arena; metrics [5], see metrics_accumulate
 //         segments [segments, 4]: first item, first member, members, row length; ascending in first item

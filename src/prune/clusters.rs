@@ -163,7 +163,7 @@ impl Clusters {
         for (&node, partition) in &self.nodes {
             let channels = shapes.get(node).map(|shape| shape.c);
             if channels != Some(partition.channels()) {
-                return Err(Error::new(ErrorKind::Checkpoint, "checking the clusters of a checkpoint")
+                return Err(Error::new(ErrorKind::Checkpoint, "checking clusters")
                     .expected(format!("{channels:?} channels in node {node}"))
                     .found(partition.channels()));
             }

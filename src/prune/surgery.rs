@@ -104,8 +104,10 @@ impl Cut<'_> {
 /// Cuts `model` by `clusters`: the slim network.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Shape`] when the graph's shapes do not fit.
+/// [`crate::ErrorKind::Checkpoint`] for clusters of other channels; [`crate::ErrorKind::Shape`] when the graph's shapes do
+/// not fit.
 pub fn cut(model: &Model, clusters: &Clusters) -> Result<Model> {
+    clusters.validate(&model.graph)?;
     carry_out(model, |id| clusters.of_node(id).map(Fate::merged))
 }
 

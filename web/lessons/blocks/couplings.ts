@@ -29,7 +29,12 @@ export default async function couplings(block: HTMLElement): Promise<void> {
   const list = make('div', { class: 'network', tabindex: '0', role: 'region', 'aria-label': 'Layers of the network' });
   const told = make('div');
   const result = make('div', { class: 'status', role: 'status' });
-  const alone = button('Cut a channel of this layer alone', async () => {
+  /** What `work` fails with is told where its result would be. */
+  const telling = (work: () => Promise<void>) => () =>
+    work().catch((error: unknown) => {
+      result.replaceChildren(make('p', { class: 'verdict bad' }, error instanceof Error ? error.message : String(error)));
+    });
+  const alone = button('Cut a channel of this layer alone', telling(async () => {
     const { name } = coupled.nodes[node]!;
     const { value } = await call<Alone>('cut-alone', { model: model.value, node: name });
     result.replaceChildren(
@@ -38,8 +43,8 @@ export default async function couplings(block: HTMLElement): Promise<void> {
         : make('p', { class: 'verdict bad' }, `It breaks: ${value.why}.`),
     );
     block.dataset.alone = value.done ? 'done' : 'broke';
-  });
-  const together = button('Cut that channel everywhere it is tied', async () => {
+  }));
+  const together = button('Cut that channel everywhere it is tied', telling(async () => {
     const group = coupled.nodes[node]!.groups[0]!;
     const { value } = await call<Together>('cut-together', { model: model.value, group });
     block.dataset.together = value.done ? 'done' : 'refused';
@@ -52,8 +57,8 @@ export default async function couplings(block: HTMLElement): Promise<void> {
         ]
         : [make('p', { class: 'verdict bad' }, value.why ?? '')]),
     );
-  });
-  const apart = button('Give this layer clusters of its own, and cut', async () => {
+  }));
+  const apart = button('Give this layer clusters of its own, and cut', telling(async () => {
     const { name } = coupled.nodes[node]!;
     result.replaceChildren(make('p', {}, `${name}: two cuts and their answers …`));
     const { value } = await call<Apart>('cut-apart', { model: model.value, node: name });
@@ -74,7 +79,7 @@ export default async function couplings(block: HTMLElement): Promise<void> {
       make('p', {}, `Merged in the tied layers: ${groups(value.together)}. In ${name}: ${groups(value.apart)}.`),
       table('Clusters of the layer: the same, its own', ['', 'same', 'its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
     );
-  });
+  }));
   block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), result);
 
   async function load(): Promise<void> {

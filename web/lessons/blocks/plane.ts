@@ -19,7 +19,7 @@ export default async function plane(block: HTMLElement): Promise<void> {
   // An address shows this step of a run with its settings, as if none of them had been changed on the way.
   const wanted = Math.round(numberSetting('step', 0, 0, MOST_STEPS));
   const told = () => void foretell();
-  const lr = slider('lr', 'Learning rate τ', { least: 0.001, most: 0.5, step: 0.05, start: 0.05, log: true }, told);
+  const lr = slider('lr', 'Learning rate τ', { least: 0.001, most: 0.51, step: 0.05, start: 0.05, log: true }, told);
   const momentum = slider('momentum', 'Momentum μ', { least: 0, most: 0.95, step: 0.05, start: 0.9 }, () => void again());
   const strength = slider('strength', 'Strength ε', { least: 0, most: 2, step: 0.01, start: 0.05 }, told);
   const decay = slider('decay', 'Weight decay η', { least: 0, most: 0.1, step: 0.005, start: 0 }, told);

@@ -207,6 +207,10 @@ pub(crate) fn cut_alone(a: &Value) -> Result<Reply> {
     let name: String = get(a, "node")?;
     let node = model.graph.find(&name).ok_or_else(|| wrong("layer", &name))?;
     let channels = model.graph.shapes()?[node].c;
+    if channels < 2 {
+        let why = format!("{name} has one channel, which no other can be merged with");
+        return Ok(json!({ "done": false, "why": why }).into());
+    }
     let partition: Vec<Vec<usize>> =
         std::iter::once(vec![0, 1]).chain((2..channels).map(|channel| vec![channel])).collect();
     let clusters: Clusters = serde_json::from_value(json!({ "nodes": { node.to_string(): partition } }))

@@ -102,11 +102,15 @@ impl Plane {
             self.contraction.step(lr, strength + decay);
             self.step += 1;
             if self.step <= 200 || self.step.is_multiple_of(10) {
-                let measured = if self.chi > 0.0 { (self.deviation() / self.chi).ln() / 2.0 } else { 0.0 };
-                self.history.push((self.step, measured.max(-60.0), self.contraction.log_shrink()));
+                self.history.push((self.step, self.measured(), self.contraction.log_shrink()));
             }
         }
         Ok(())
+    }
+
+    /// The logarithm of what differences have shrunk to.
+    fn measured(&self) -> f64 {
+        if self.chi > 0.0 { ((self.deviation() / self.chi).ln() / 2.0).max(-60.0) } else { 0.0 }
     }
 
     pub(crate) fn show(&self) -> Reply {
@@ -117,7 +121,6 @@ impl Plane {
             (*x, *y, *n) = (*x + point[0], *y + point[1], *n + 1.0);
         }
         let chi = self.deviation();
-        let last = self.history[self.history.len() - 1];
         json!({
             "step": self.step,
             "points": self.points.chunks_exact(DIMS).collect::<Vec<_>>(),
@@ -125,8 +128,8 @@ impl Plane {
             "centres": centres.iter().map(|(x, y, n)| [x / n, y / n]).collect::<Vec<_>>(),
             "labels": self.labels,
             "chi": chi,
-            "measured": last.1,
-            "forecast": last.2,
+            "measured": self.measured(),
+            "forecast": self.contraction.log_shrink(),
             "history": self.history,
         })
         .into()

@@ -14,7 +14,7 @@ const MAX_INVOCATIONS: u32 = 256;
 /// Binding of the buffer that says that a loop was ended: after the most that a kernel has (a uniform and 8 buffers).
 pub(crate) const FLAG_BINDING: u32 = 15;
 
-/// Parses and validates `source`; the guarded shader ends its loops after `rounds` rounds of a function's loops together.
+/// Parses and validates `source`; the guarded shader ends its loops after `rounds` rounds of each loop in one call of its function.
 pub(crate) fn check(source: &str, rounds: u32) -> Value {
     let module = match wgsl::parse_str(source) {
         Ok(module) => module,

@@ -243,7 +243,7 @@ fn the_kernels_load_and_multiply_as_often_as_stated() {
     let body = innermost(&direct, "for (var s = 0u; s < params.s; s++) {");
     assert_eq!((count(&body, "x["), count(&body, "weight["), count(&body, "sum +=")), (1, 1, 1));
     let reuse = (products as f64 / loads as f64) / (1.0 / 2.0);
-    lesson.states("Eight times less memory traffic");
+    lesson.states("Eight times fewer loads");
     assert_eq!(reuse, 8.0);
     lesson.states(
         "67 TFLOP/s in float32 and reads 3.35 TB/s, which is 40 multiply-adds for each number loaded",
@@ -664,6 +664,8 @@ fn channels_are_tied_as_the_text_says() {
         let alone = value(school, "cut-alone", json!({ "model": "resnet20", "node": node }));
         assert_eq!(alone["done"], false, "{node}");
     }
+    let input = value(school, "cut-alone", json!({ "model": "lenet", "node": "input" }));
+    assert!(input["why"].as_str().is_some_and(|why| why.contains("one channel")), "{input}");
     lesson.states("All shapes fit, and no program complains");
     lesson.states("Equal numbers of different channels are not, and the answers are wrong");
     for (model, node) in
@@ -714,8 +716,9 @@ fn zeroing_and_identity_end_as_the_table_says() {
     lesson.states("from 24 to below \\( 10^{-12} \\); what lasso leaves falls from 24 to about 9");
     lesson.states("The zeroed one loses more than 20 points");
     lesson.states("The strong one is more than 3 points worse before anything is cut");
-    Lesson::open("teacher").states("A lasso of 0.3 is still too weak: the cut costs far more than 10 points");
-    for strength in [0.05, 0.3, 1.0] {
+    Lesson::open("teacher")
+        .states("A lasso of 0.32 is still too weak: the cut costs far more than 10 points");
+    for strength in [0.05, 0.32, 1.0] {
         let start = value(
             school,
             "duel.start",
@@ -735,7 +738,7 @@ fn zeroing_and_identity_end_as_the_table_says() {
             near(&last["residue"], 9.0, 0.5);
             assert!(number(&zero["before"]) > 0.8, "{cut}");
             assert!(number(&zero["before"]) - number(&zero["after"]) > 0.2, "{cut}");
-        } else if strength == 0.3 {
+        } else if strength == 0.32 {
             assert!(number(&zero["before"]) - number(&zero["after"]) > 0.1, "{cut}");
         } else {
             assert!(number(&identity["before"]) - number(&zero["before"]) > 0.03, "{cut}");
