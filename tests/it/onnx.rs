@@ -40,7 +40,7 @@ fn logits(model: &Model) -> Vec<f32> {
     let plan =
         Plan::compile(&device, &model.graph, &arenas, BATCH, Mode::Evaluate, Keep::Logits).expect("a plan");
     let batch = formula::batch(0, BATCH, model.graph.input);
-    plan.load(&device, &batch.images, &batch.labels);
+    plan.load(&device, &batch.images, &[0; BATCH]);
     device.run(&[plan.commands()]);
     block_on(device.read(plan.logits())).expect("logits")
 }
@@ -421,6 +421,36 @@ fn written_out_forms_are_known_again() {
         .expect("imports");
         let ops: Vec<&str> = model.graph.nodes.iter().map(|node| node.op.type_name()).collect();
         assert_eq!(ops, ["Input", "HardSwish", "GlobalAvgPool"]);
+    }
+}
+
+/// A network without weights over the images that `logits` gives, its parts ending in `y`.
+fn answers(parts: &[Vec<u8>]) -> Vec<f32> {
+    let model = import(&raw::file(parts)).unwrap_or_else(|error| panic!("{error}"));
+    logits(&model)
+}
+
+#[test]
+fn windows_beyond_an_image_without_padding_count_its_pixels() {
+    use raw::{int, ints, node, text};
+    let flag = |name: &str, value: i64| [text(1, name), int(3, value), int(20, 2)].concat();
+    let x = formula::batch(0, BATCH, Shape::new(3, 8, 8)).images;
+    let mut means = Vec::new();
+    for plane in x.chunks_exact(64) {
+        for (row, column) in (0..4).flat_map(|row| (0..4).map(move |column| (2 * row, 2 * column))) {
+            let rows = row..8.min(row + 3);
+            let under: Vec<f32> =
+                rows.flat_map(|row| plane[8 * row..][column..8.min(column + 3)].to_vec()).collect();
+            means.push(under.iter().sum::<f32>() / under.len() as f32);
+        }
+    }
+    for (counts, pads) in [(0, None), (1, None), (1, Some(ints("pads", &[0; 4])))] {
+        let mut attributes = vec![flag("ceil_mode", 1), flag("count_include_pad", counts)];
+        attributes.extend([ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2])]);
+        attributes.extend(pads);
+        let pool = node("AveragePool", &["x"], &["p"], &attributes);
+        let found = answers(&[pool, node("Flatten", &["p"], &["y"], &[])]);
+        same(&format!("count_include_pad {counts}"), &means, &found, 1e-6);
     }
 }
 

@@ -533,7 +533,9 @@ impl<'a> Importer<'a, '_> {
         if kernel == sides && begin == [0; 2] && end == [0; 2] {
             return self.pooled(node, &x, GlobalAvgPool {});
         }
-        let divisor = if count_padding { Divisor::Window } else { Divisor::Pixels };
+        // Of windows that reach beyond an image without padding only the pixels count.
+        let divisor =
+            if count_padding && (padded || end == [0; 2]) { Divisor::Window } else { Divisor::Pixels };
         self.pooled(node, &x, AvgPool2d { kernel, stride, padding: begin, trailing, divisor })
     }
 
