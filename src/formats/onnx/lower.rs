@@ -1,6 +1,7 @@
 //! What each ONNX operator becomes: nodes of the graph, another view of an activation, or a constant.
 
-use super::constant::{Constant, Problem, count};
+use super::constant::{Constant, MOST_SPREAD, Problem, count, few};
+use super::fold::FOLDED;
 use super::import::{Activation, Importer, Layout, Value};
 use super::schema::{Attribute, Node, is_standard};
 use crate::graph::NodeId;
@@ -172,14 +173,30 @@ impl<'a> Importer<'a, '_> {
     /// The values of a node's outputs.
     pub(super) fn lower(&mut self, node: &'a Node<'a>) -> Outcome<Vec<Value>> {
         let inputs: Vec<&str> = node.inputs.iter().copied().filter(|name| !name.is_empty()).collect();
-        let computed = inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Activation(_))));
+        let (mut computed, mut sides) = (false, 0usize);
+        for name in &inputs {
+            if let Some(Value::Activation(x)) = self.values.get(name) {
+                computed = true;
+                sides = x.dims.iter().fold(sides, |sides, &side| sides.saturating_add(side));
+            }
+        }
+        self.work(sides)?;
         if node.op == "Shape" && computed {
-            return self.shape_of(node).map(|constant| vec![Value::Constant(Rc::new(constant))]);
+            let constant = self.shape_of(node)?;
+            self.hold(constant.bytes())?;
+            return Ok(vec![Value::Constant(Rc::new(constant))]);
         }
         if !computed {
             standard(node)?;
-            let constant = self.fold(node)?;
-            self.spend(constant.len())?;
+            if !READ.contains(&node.op) && !FOLDED.contains(&node.op) {
+                return Err("of constants alone, which is not read".into());
+            }
+            let folded = self.fold(node);
+            // Comparing, adding and choosing go over the numbers again and again.
+            let times = if node.op == "Where" { 8 } else { 1 };
+            self.work(folded.as_ref().map_or(MOST_SPREAD, |constant| times * constant.cost()))?;
+            let constant = folded?;
+            self.hold(constant.bytes())?;
             return Ok(vec![Value::Constant(Rc::new(constant))]);
         }
         self.check(node)?;
@@ -414,10 +431,10 @@ impl<'a> Importer<'a, '_> {
         };
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
         let id = self.add(name.clone(), conv, &[input])?;
-        self.keep(&name, "weight", weight.dims.clone(), weight.to_floats());
+        self.keep(&name, "weight", weight.dims.clone(), weight.to_floats())?;
         if bias == Bias::With {
             let bias = self.vector(node, 2, filters)?;
-            self.keep(&name, "bias", vec![filters], bias);
+            self.keep(&name, "bias", vec![filters], bias)?;
         }
         Ok(self.channels(id))
     }
@@ -448,7 +465,7 @@ impl<'a> Importer<'a, '_> {
         let id = self.add(name.clone(), norm, &[x.node])?;
         for (at, parameter) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
             let numbers = self.vector(node, at, channels)?;
-            self.keep(&name, parameter, vec![channels], numbers);
+            self.keep(&name, parameter, vec![channels], numbers)?;
         }
         Ok(Activation { node: id, ..x })
     }
@@ -656,6 +673,7 @@ impl<'a> Importer<'a, '_> {
                 *bias = Bias::With;
             }
             let name = self.nodes[x.node].name.clone();
+            self.work(self.tensors.get(&format!("{name}.weight")).map_or(0, |weight| weight.data.len()))?;
             if let (Some(scale), Some(weight)) = (&scale, self.tensors.get_mut(&format!("{name}.weight"))) {
                 let row_len = weight.data.len() / channels.max(1);
                 for (row, scale) in weight.data.chunks_exact_mut(row_len.max(1)).zip(scale) {
@@ -670,16 +688,15 @@ impl<'a> Importer<'a, '_> {
                     *sum = *sum * scale.as_ref().map_or(1.0, |scale| scale[k])
                         + offset.as_ref().map_or(0.0, |offset| offset[k]);
                 }
-                self.keep(&name, "bias", vec![channels], sums);
+                self.keep(&name, "bias", vec![channels], sums)?;
             }
             return Ok(x);
         }
         let name = self.name(node, None);
         let conv = Conv2d { groups: channels, ..Conv2d::new(channels, channels, [1, 1]) };
         let id = self.add(name.clone(), conv, &[x.node])?;
-        self.spend(2 * channels)?;
-        self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]));
-        self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]));
+        self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]))?;
+        self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]))?;
         if let Some(same) = same {
             self.lines.insert(id, same);
         }
@@ -847,6 +864,7 @@ impl<'a> Importer<'a, '_> {
             }
         }
         let [[before, after], [top, bottom], [left, right]] = sides;
+        self.work(before + after)?;
         let mut id = x.node;
         let padding = Padding { top, left, bottom, right };
         if padding != Padding::default() {
@@ -879,6 +897,7 @@ impl<'a> Importer<'a, '_> {
                 input = self.nodes[id].inputs[0];
             }
         }
+        self.hold(size_of_val(pad.source.as_slice()))?;
         let name = self.name(node, None);
         self.add(name, pad, &[input])
     }
@@ -921,6 +940,9 @@ impl<'a> Importer<'a, '_> {
             (Some(starts), Some(ends)) => (starts.to_vec(), ends.to_vec()),
             _ => (self.required(node, 1)?.to_ints()?, self.required(node, 2)?.to_ints()?),
         };
+        if starts.len() > dims.len() {
+            return Err(format!("parts of {} axes of {dims:?}", starts.len()));
+        }
         let axes = match ints(node, "axes")? {
             Some(axes) => Some(axes.to_vec()),
             None => self.optional(node, 3)?.map(|axes| axes.to_ints()).transpose()?,
@@ -1113,7 +1135,7 @@ impl<'a> Importer<'a, '_> {
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
         let id =
             self.add(name.clone(), Linear { in_features: inputs, out_features: outputs, bias }, &[input])?;
-        self.keep(&name, "weight", vec![outputs, inputs], numbers);
+        self.keep(&name, "weight", vec![outputs, inputs], numbers)?;
         if has_bias {
             let bias = self.required(node, 2)?;
             let told = || format!("a bias of {:?} for {outputs} outputs", bias.dims);
@@ -1122,7 +1144,7 @@ impl<'a> Importer<'a, '_> {
                 (len, [_] | [1, _]) if len == outputs => bias.to_floats(),
                 _ => return Err(told()),
             };
-            self.keep(&name, "bias", vec![outputs], numbers.iter().map(|x| beta * x).collect());
+            self.keep(&name, "bias", vec![outputs], numbers.iter().map(|x| beta * x).collect())?;
         }
         Ok(Activation { node: id, dims: vec![self.batch, outputs], layout: Layout::Channels })
     }
@@ -1147,6 +1169,7 @@ pub(super) fn places(indices: &[i64], side: usize) -> Outcome<Vec<usize>> {
 /// The dimensions that `Reshape` asks for: 0 is as before, -1 is what is left.
 pub(super) fn reshaped(dims: &[usize], wanted: &[i64], zero_is_zero: bool) -> Outcome<Vec<usize>> {
     let told = || format!("{dims:?} as {wanted:?}");
+    few(wanted.len())?;
     let total = count(dims)?;
     let mut open = None;
     let mut sides = Vec::with_capacity(wanted.len());
@@ -1180,6 +1203,7 @@ pub(super) fn squeezed(op: &str, dims: &[usize], axes: Option<&[i64]>) -> Outcom
     };
     if op == "Unsqueeze" {
         let axes = axes.ok_or("no axes")?;
+        few(dims.len() + axes.len())?;
         let mut more = dims.to_vec();
         for at in resolve(axes, dims.len() + axes.len())? {
             if at > more.len() {
