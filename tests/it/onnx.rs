@@ -585,4 +585,17 @@ fn all_that_cannot_be_read_is_named_in_one_message() {
         assert!(message.contains(part), "{part} in {message}");
     }
     assert!(!message.contains("(Relu)"), "what follows from the unreadable is not named for that: {message}");
+    // Operators of constants are none of activations; behind the unreadable nobody knows which they would be.
+    let to_ints = [raw::text(1, "to"), raw::int(3, 7), raw::int(20, 2)].concat();
+    let message = refusal(&[
+        node("Erf", &["x"], &["a"], &[]),
+        node("Shape", &["a"], &["b"], &[]),
+        node("Cast", &["b"], &["c"], &[to_ints]),
+        node("Ceil", &["c"], &["d"], &[]),
+        node("ReduceSum", &["d"], &["e"], &[]),
+        node("ConstantOfShape", &["e"], &["f"], &[]),
+        node("Expand", &["a", "f"], &["y"], &[]),
+    ]);
+    assert!(message.contains("node \"a\" (Erf): not an operator that is read"), "{message}");
+    assert_eq!(message.matches(" node \"").count(), 1, "{message}");
 }

@@ -1,6 +1,7 @@
 //! From the bytes of an ONNX file to a model: nodes in order, values by name, parameter names, and what is left over.
 
 use super::constant::{Constant, Problem, count, sizes};
+use super::fold::FOLDED;
 use super::schema::{self, ValueInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Node, NodeId};
@@ -408,7 +409,7 @@ impl<'a> Importer<'a, '_> {
         for &at in order {
             let node = &file.nodes[at];
             let lost = node.inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Missing)));
-            let values = if lost { self.check(node).map(|()| Vec::new()) } else { self.lower(node) };
+            let values = if lost { self.check(node, &FOLDED).map(|()| Vec::new()) } else { self.lower(node) };
             let values = values.unwrap_or_else(|problem| {
                 let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
                 let problem = if problems.len() < SHOWN { shortened(problem) } else { String::new() };
