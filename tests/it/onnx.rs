@@ -539,6 +539,89 @@ fn windows_beyond_an_image_without_padding_count_its_pixels() {
 }
 
 #[test]
+fn ways_of_writing_the_same_are_read() {
+    use raw::{int, ints, node, tensor, text};
+    let longs = |name: &str, values: &[i64]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensor(name, &[values.len() as i64], 7, &bytes)
+    };
+    let number = |name: &str, value: f32| tensor(name, &[], 1, &value.to_le_bytes());
+    let index = tensor("zero", &[], 7, &0i64.to_le_bytes());
+    let over = |op: &str, from: &str, to: &str, axes: &[i64], keeps: i64| {
+        let keeps = [text(1, "keepdims"), int(3, keeps), int(20, 2)].concat();
+        node(op, &[from], &[to], &[ints("axes", axes), keeps])
+    };
+    let gather = |from: &str, to: &str| {
+        node("Gather", &[from, "zero"], &[to], &[[text(1, "axis"), int(3, 2), int(20, 2)].concat()])
+    };
+    let x = formula::batch(0, BATCH, Shape::new(3, 8, 8)).images;
+    let means: Vec<f32> = x.chunks_exact(64).map(|plane| plane.iter().sum::<f32>() / 64.0).collect();
+    let most: Vec<f32> =
+        x.chunks_exact(64).map(|plane| plane.iter().copied().fold(f32::MIN, f32::max)).collect();
+    let pixels = longs("pixels", &[0, 0, -1]);
+    let flat = node("Flatten", &["k"], &["y"], &[]);
+    let mean = "ReduceMean";
+    for parts in [
+        vec![over(mean, "x", "r", &[3], 0), over(mean, "r", "y", &[2], 0)],
+        vec![over(mean, "x", "r", &[2], 0), over(mean, "r", "y", &[-1], 0)],
+        vec![over(mean, "x", "r", &[3], 1), over(mean, "r", "k", &[2], 1), flat.clone()],
+        vec![pixels.clone(), node("Reshape", &["x", "pixels"], &["r"], &[]), over(mean, "r", "y", &[2], 0)],
+        vec![
+            pixels.clone(),
+            node("Reshape", &["x", "pixels"], &["r"], &[]),
+            over(mean, "r", "k", &[-1], 1),
+            flat.clone(),
+        ],
+        vec![index.clone(), over(mean, "x", "m", &[2, 3], 1), gather("m", "n"), gather("n", "y")],
+    ] {
+        same("means", &means, &answers(&parts), 1e-6);
+    }
+    for parts in [
+        vec![over("ReduceMax", "x", "k", &[-1, -2], 1), flat.clone()],
+        vec![over("ReduceMax", "x", "r", &[3], 0), over("ReduceMax", "r", "y", &[2], 0)],
+    ] {
+        same("largest", &most, &answers(&parts), 1e-6);
+    }
+    let rest = longs("rest", &[0, -1]);
+    let twice =
+        [node("Reshape", &["x", "pixels"], &["r"], &[]), node("Reshape", &["r", "rest"], &["y"], &[])];
+    same("flattened", &x, &answers(&[pixels, rest, twice.concat()]), 1e-6);
+
+    // Bounds on one side, and bounds that are computed.
+    let clipped = |low: f32, high: f32| x.iter().map(|x| x.clamp(low, high)).collect::<Vec<f32>>();
+    let bounds = [number("low", -0.25), number("high", 0.5), number("far", 9.0)].concat();
+    for (inputs, low, high) in [
+        (["x", "", "high"], f32::MIN, 0.5),
+        (["x", "low", ""], -0.25, f32::MAX),
+        (["x", "low", "half"], -0.25, 0.5),
+    ] {
+        let half = node("Clip", &["far", "low", "high"], &["half"], &[]);
+        let flat = node("Flatten", &["c"], &["y"], &[]);
+        let found = answers(&[bounds.clone(), half, node("Clip", &inputs, &["c"], &[]), flat]);
+        same("clipped", &clipped(low, high), &found, 1e-6);
+    }
+
+    // A gate that is repeated for each pixel before its product.
+    let gate =
+        [node("GlobalAveragePool", &["x"], &["m"], &[]), node("Sigmoid", &["m"], &["g"], &[])].concat();
+    let end = node("Flatten", &["p"], &["y"], &[]);
+    let plain = answers(&[gate.clone(), node("Mul", &["x", "g"], &["p"], &[]), end.clone()]);
+    for inputs in [["x", "e"], ["e", "x"]] {
+        let repeated =
+            [node("Shape", &["x"], &["s"], &[]), node("Expand", &["g", "s"], &["e"], &[])].concat();
+        let found = answers(&[gate.clone(), repeated, node("Mul", &inputs, &["p"], &[]), end.clone()]);
+        same("gated", &plain, &found, 0.0);
+    }
+    // It is no image of that size for anything else.
+    for (op, inputs) in [("Add", &["x", "e"][..]), ("GlobalAveragePool", &["e"]), ("Flatten", &["e"])] {
+        let repeated =
+            [node("Shape", &["x"], &["s"], &[]), node("Expand", &["g", "s"], &["e"], &[])].concat();
+        let message = refusal(&[gate.clone(), repeated, node(op, inputs, &["y"], &[])]);
+        assert!(message.contains(&format!("({op})")), "{message}");
+    }
+}
+
+#[test]
 fn batch_norms_written_for_training_are_read_and_told() {
     use raw::{int, node, tensor, text};
     let numbers = |name: &str| tensor(name, &[3], 1, &[0.5f32; 3].map(f32::to_le_bytes).concat());

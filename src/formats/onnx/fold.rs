@@ -118,6 +118,22 @@ impl<'a> Importer<'a, '_> {
                 }
                 Ok(sum)
             }
+            "Clip" => {
+                let mut x = (*data(self)?).clone();
+                for (op, attribute, at) in [("Max", "min", 1), ("Min", "max", 2)] {
+                    let bound = match node.attribute(attribute) {
+                        Some(_) => {
+                            let data = Data::Floats(vec![float(node, attribute, 0.0)?]);
+                            Some(Rc::new(Constant { dims: Vec::new(), data }))
+                        }
+                        None => self.optional(node, at)?,
+                    };
+                    if let Some(bound) = bound {
+                        x = Constant::combined(op, &x, &bound)?;
+                    }
+                }
+                Ok(x)
+            }
             "Neg" | "Abs" | "Sqrt" | "Exp" | "Reciprocal" | "Floor" | "Ceil" | "Not" => {
                 data(self)?.each(node.op)
             }

@@ -66,6 +66,8 @@ pub(super) enum Layout {
     Groups(usize),
     /// The same with group and place in the group exchanged.
     Shuffled(usize),
+    /// One number a channel, repeated for each pixel: a gate before its product.
+    Repeated,
 }
 
 /// A tensor that is computed from the image.
@@ -217,7 +219,7 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
     let model = importer.finish(last.node, &options.name);
     model.validate()?;
     let classes = model.graph.classes()?;
-    if model.graph.shapes()?[model.graph.output()].pixels() != 1 {
+    if model.graph.shapes()?[model.graph.output()].pixels() != 1 || last.layout == Layout::Repeated {
         return Err(error(ErrorKind::Shape)
             .expected("one number a class")
             .found(format!("an output of {:?}, {classes} numbers", last.dims))

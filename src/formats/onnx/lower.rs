@@ -17,7 +17,7 @@ use std::rc::Rc;
 const LARGEST_STEP: i64 = 1 << 24;
 
 /// The operators that are read over activations.
-const READ: [&str; 38] = [
+const READ: [&str; 40] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -27,6 +27,7 @@ const READ: [&str; 38] = [
     "Conv",
     "Div",
     "Dropout",
+    "Expand",
     "Flatten",
     "Gather",
     "Gemm",
@@ -42,6 +43,7 @@ const READ: [&str; 38] = [
     "Mul",
     "PRelu",
     "Pad",
+    "ReduceMax",
     "ReduceMean",
     "Relu",
     "Reshape",
@@ -284,7 +286,8 @@ impl<'a> Importer<'a, '_> {
                 let pool = MaxPool2d { kernel: [shape.h, shape.w], ..MaxPool2d::new(1) };
                 self.pooled(node, &x, pool)
             }
-            "ReduceMean" => self.reduce_mean(node),
+            "ReduceMean" | "ReduceMax" => self.reduce(node),
+            "Expand" => self.expand(node),
             "Add" | "Sum" | "Mul" | "Sub" | "Div" => self.arithmetic(node),
             "Concat" => self.concat(node),
             "Pad" => self.pad(node),
@@ -485,9 +488,11 @@ impl<'a> Importer<'a, '_> {
         match (bound("min", 1)?, bound("max", 2)?) {
             (Some(0.0), Some(6.0)) => self.unary(node, Relu6 {}),
             (Some(0.0), None) => self.unary(node, Relu {}),
-            (Some(low), Some(high)) => self.unary(node, Clamp { low, high }),
             (None, None) => self.activation(node, 0),
-            (low, high) => Err(format!("bounds {low:?} and {high:?}; both, or 0 below, are read")),
+            (low, high) => {
+                let (low, high) = (low.unwrap_or(-f32::MAX), high.unwrap_or(f32::MAX));
+                self.unary(node, Clamp { low, high })
+            }
         }
     }
 
@@ -565,28 +570,58 @@ impl<'a> Importer<'a, '_> {
         self.pooled(node, &x, GlobalAvgPool {})
     }
 
-    fn reduce_mean(&mut self, node: &Node<'a>) -> Outcome<Activation> {
+    /// The mean or the largest over rows and columns, or over one of them.
+    fn reduce(&mut self, node: &Node<'a>) -> Outcome<Activation> {
         let x = self.activation(node, 0)?;
-        let rank = x.dims.len();
+        let (shape, rank) = (self.shapes[x.node], x.dims.len());
         let axes = self.axes(node)?.unwrap_or_default();
         let mut axes: Vec<usize> = axes.iter().map(|&at| axis(at, rank)).collect::<Outcome<_>>()?;
         axes.sort_unstable();
-        let spatial: &[usize] = if x.layout == Layout::Nhwc { &[1, 2] } else { &[2, 3] };
-        let right = matches!(x.layout, Layout::Channels | Layout::Nhwc) && rank == 4 && self.is_plain(&x);
-        if !right || axes != spatial {
-            return Err(format!("the mean over axes {axes:?} of {:?}; rows and columns are read", x.dims));
-        }
-        let name = self.name(node, None);
-        let id = self.add(name, GlobalAvgPool {}, &[x.node])?;
-        let c = self.shapes[id].c;
-        let keeps = int(node, "keepdims", 1)? == 1;
-        Ok(match (keeps, x.layout) {
-            (true, Layout::Nhwc) => {
-                Activation { node: id, dims: vec![self.batch, 1, 1, c], layout: Layout::Nhwc }
+        let kernel = match (x.layout, axes.as_slice()) {
+            (Layout::Channels, [2]) if x.dims == [self.batch, shape.c, shape.pixels()] => [shape.h, shape.w],
+            (Layout::Channels, [2, 3]) | (Layout::Nhwc, [1, 2]) if rank == 4 && self.is_plain(&x) => {
+                [shape.h, shape.w]
             }
-            (true, _) => self.channels(id),
-            (false, _) => Activation { node: id, dims: vec![self.batch, c], layout: Layout::Channels },
-        })
+            (Layout::Channels, [2]) if rank == 4 && self.is_plain(&x) => [shape.h, 1],
+            (Layout::Channels, [3]) if rank == 4 && self.is_plain(&x) => [1, shape.w],
+            _ => return Err(format!("axes {axes:?} of {:?}; rows and columns are read", x.dims)),
+        };
+        let op: Op = match node.op {
+            "ReduceMax" => MaxPool2d { kernel, ..MaxPool2d::new(1) }.into(),
+            _ if kernel == [shape.h, shape.w] => GlobalAvgPool {}.into(),
+            _ => AvgPool2d { kernel, ..AvgPool2d::new(1) }.into(),
+        };
+        let name = self.name(node, None);
+        let id = self.add(name, op, &[x.node])?;
+        let keeps = int(node, "keepdims", 1)? == 1;
+        let mut dims = x.dims.clone();
+        axes.iter().for_each(|&at| dims[at] = 1);
+        if !keeps {
+            dims = (0..rank).filter(|at| !axes.contains(at)).map(|at| dims[at]).collect();
+        }
+        let layout = if keeps { x.layout } else { Layout::Channels };
+        Ok(Activation { node: id, dims, layout })
+    }
+
+    /// One number a channel, repeated for each pixel.
+    fn expand(&mut self, node: &Node<'a>) -> Outcome<Activation> {
+        let (x, shape) = self.nchw(node, 0)?;
+        let wanted = self.required(node, 1)?.to_ints()?;
+        let told = || format!("{:?} as {wanted:?}; one number a channel, for each pixel, is read", x.dims);
+        let sides: Vec<usize> = match wanted.len().checked_sub(4) {
+            Some(0) => wanted.iter().zip(&x.dims),
+            _ => return Err(told()),
+        }
+        .map(|(&side, &own)| usize::try_from(side).unwrap_or(0).max(own))
+        .collect();
+        let fits = wanted.iter().all(|side| (1..=LARGEST_STEP).contains(side));
+        if fits && sides == x.dims {
+            return Ok(x);
+        }
+        if !fits || shape.pixels() != 1 || sides[..2] != x.dims[..2] {
+            return Err(told());
+        }
+        Ok(Activation { dims: sides, layout: Layout::Repeated, ..x })
     }
 
     fn arithmetic(&mut self, node: &Node<'a>) -> Outcome<Activation> {
@@ -730,8 +765,15 @@ impl<'a> Importer<'a, '_> {
 
     /// The sum or product of activations.
     fn joined(&mut self, node: &Node<'a>) -> Outcome<Activation> {
-        let parts: Vec<Activation> =
+        let mut parts: Vec<Activation> =
             (0..node.inputs.len()).map(|at| self.activation(node, at)).collect::<Outcome<_>>()?;
+        // A product takes a gate as it was before it was repeated for each pixel.
+        let repeated = parts.iter().position(|part| part.layout == Layout::Repeated);
+        if let ("Mul", [a, b], Some(at)) = (node.op, parts.as_slice(), repeated)
+            && a.dims == b.dims
+        {
+            parts[at] = self.channels(parts[at].node);
+        }
         let shape = |x: &Activation| self.shapes[x.node];
         let told = || {
             let dims: Vec<String> = parts.iter().map(|part| format!("{:?}", part.dims)).collect();
@@ -987,6 +1029,12 @@ impl<'a> Importer<'a, '_> {
         let x = self.activation(node, 0)?;
         let indices = self.required(node, 1)?;
         let at = axis(int(node, "axis", 0)?, x.dims.len())?;
+        if at > 0 && x.dims[at] == 1 && indices.dims.is_empty() {
+            places(&indices.to_ints()?, 1)?;
+            let mut dims = x.dims.clone();
+            dims.remove(at);
+            return self.reshape(node, &x, dims);
+        }
         if !self.is_plain(&x) || Self::axis_of(&x, at) != Some(0) || indices.dims.len() != 1 {
             return Err(format!("entries of axis {at} of {:?}; channels are read", x.dims));
         }
@@ -1042,7 +1090,7 @@ impl<'a> Importer<'a, '_> {
             Layout::Channels | Layout::Nhwc if shape.pixels() == 1 => {
                 Ok(Activation { node: x.node, dims, layout: Layout::Channels })
             }
-            Layout::Channels if dims.len() == 2 && x.dims == canonical && inner() == shape.len() => {
+            Layout::Channels if dims.len() == 2 && inner() == shape.len() => {
                 let name = self.name(node, None);
                 Ok(Activation {
                     node: self.add(name, Flatten {}, &[x.node])?,
@@ -1053,9 +1101,11 @@ impl<'a> Importer<'a, '_> {
             Layout::Nhwc if dims.len() == 2 && inner() == shape.len() => {
                 Ok(Activation { node: x.node, dims, layout: Layout::FlatHwc })
             }
+            Layout::Channels if dims == canonical || dims == [self.batch, shape.c, shape.pixels()] => {
+                Ok(Activation { node: x.node, dims, layout: Layout::Channels })
+            }
             Layout::Channels
-                if x.dims == canonical
-                    && dims.len() == 5
+                if dims.len() == 5
                     && dims[1].checked_mul(dims[2]) == Some(shape.c)
                     && dims[3..] == [shape.h, shape.w] =>
             {
