@@ -1,7 +1,8 @@
 //! Files: whole or not at all.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +19,14 @@ const CEILING: u64 = 8 << 30;
 /// # Errors
 /// [`ErrorKind::Io`] when it is not there, cannot be read or is over 8 GiB.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    read_part(path, 0..CEILING)
+}
+
+/// Reads the bytes of a file in `part`, as many of them as are there.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn read_part(path: &Path, part: Range<u64>) -> Result<Vec<u8>> {
     let error = || Error::new(ErrorKind::Io, format!("reading {}", path.display()));
     let meta = fs::metadata(path).map_err(|failure| error().found(failure))?;
     if !meta.is_file() {
@@ -28,7 +37,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     if meta.len() > CEILING {
         return Err(error().expected(format!("at most {CEILING} bytes")).found(meta.len()));
     }
-    fs::read(path).map_err(|failure| error().found(failure))
+    let length = part.end.min(meta.len()).saturating_sub(part.start);
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        file.seek(SeekFrom::Start(part.start.min(meta.len())))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX))?;
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|failure: io::Error| error().found(failure))
 }
 
 /// Reads a checkpoint.

@@ -5,6 +5,7 @@
 mod picture;
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use centripetal::data::{Source, cifar, files, idx};
 use centripetal::device::Tuning;
@@ -81,8 +82,8 @@ fn weights(bytes: &[u8]) -> Result<()> {
 
 fn onnx(bytes: &[u8]) -> Result<()> {
     let options = Options { name: "test".to_owned(), input: None };
-    let mut beside = |location: &str| match location {
-        "weights.bin" => Ok(vec![0; 4096]),
+    let mut beside = |location: &str, part: Range<u64>| match location {
+        "weights.bin" => Ok(vec![0; part.end.min(4096).saturating_sub(part.start) as usize]),
         _ => Err(Error::new(ErrorKind::Io, format!("reading {location}")).found("no such file")),
     };
     let model = onnx::import("file", bytes, &options, &mut beside)?.model;

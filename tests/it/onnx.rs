@@ -16,11 +16,12 @@ use centripetal::plan::{Arenas, Keep, Mode, Plan};
 use centripetal::rng::Rng;
 use centripetal::{Error, ErrorKind, Result, Shape, rewrite};
 use pollster::block_on;
+use std::ops::Range;
 use std::path::Path;
 
 const BATCH: usize = 2;
 
-fn no_file(location: &str) -> Result<Vec<u8>> {
+fn no_file(location: &str, _: Range<u64>) -> Result<Vec<u8>> {
     Err(Error::new(ErrorKind::Io, format!("reading {location}")).found("no such file"))
 }
 
@@ -40,7 +41,7 @@ fn logits(model: &Model) -> Vec<f32> {
     let plan =
         Plan::compile(&device, &model.graph, &arenas, BATCH, Mode::Evaluate, Keep::Logits).expect("a plan");
     let batch = formula::batch(0, BATCH, model.graph.input);
-    plan.load(&device, &batch.images, &batch.labels);
+    plan.load(&device, &batch.images, &[0; BATCH]);
     device.run(&[plan.commands()]);
     block_on(device.read(plan.logits())).expect("logits")
 }
@@ -356,6 +357,77 @@ fn hostile_files_get_a_message() {
 }
 
 #[test]
+fn small_files_do_not_become_large() {
+    use raw::{info, ints, node, tensor};
+    let longs = |values: &[i64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let name = |kind: &str, at: usize| format!("{kind}{at}");
+    let numbered =
+        |count: usize, one: &dyn Fn(usize) -> Vec<u8>| (0..count).flat_map(one).collect::<Vec<u8>>();
+    let million = tensor("million", &[1], 7, &longs(&[1 << 20]));
+    let last = |name: &str| node("GlobalAveragePool", &[name], &["y"], &[]);
+
+    // Many constants, and many looks at one.
+    let filled = |at: usize| node("ConstantOfShape", &["million"], &[&name("c", at)], &[]);
+    let sum = |at: usize, of: &str| node("ReduceSum", &[of], &[&name("s", at)], &[ints("axes", &[0])]);
+    let added = |at: usize| node("Add", &[&name("a", at), &name("s", at)], &[&name("a", at + 1)], &[]);
+    let adds = [node("Relu", &["x"], &["a0"], &[]), numbered(200, &added), last("a200")].concat();
+    let many = numbered(200, &|at| [filled(at), sum(at, &name("c", at))].concat());
+    let looked_at = [filled(0), numbered(200, &|at| sum(at, "c0"))].concat();
+    let joined = {
+        let names = vec!["c0"; 9000];
+        [filled(0), node("Concat", &names, &["c"], &[]), numbered(200, &|at| sum(at, "c"))].concat()
+    };
+    for constants in [many, looked_at, joined] {
+        let costly = refusal(&[million.clone(), constants, adds.clone()]);
+        assert!(
+            costly.contains("more to compute beforehand than a file of this size may ask for"),
+            "{costly}"
+        );
+    }
+    // Slices of one axis again and again, and loops over what has no numbers.
+    let again = tensor("zeros", &[5000], 7, &longs(&[0; 5000]));
+    let ones = tensor("ones", &[5000], 7, &longs(&[1; 5000]));
+    let sliced = node("Slice", &["x", "zeros", "ones", "zeros"], &["y"], &[]);
+    let slices = refusal(&[again.clone(), ones.clone(), sliced]);
+    assert!(slices.contains("(Slice): parts of 5000 axes of [1, 3, 8, 8]"), "{slices}");
+    let nothing = tensor("w", &[1 << 28, 4, 0], 1, &[]);
+    let nothing = refusal(&[nothing, again.clone(), node("Gather", &["w", "zeros"], &["y"], &[])]);
+    assert!(nothing.contains("dimensions [268435456, 4, 0]"), "{nothing}");
+    for op in ["Unsqueeze", "Reshape"] {
+        let dims = refusal(&[ones.clone(), node(op, &["x", "ones"], &["y"], &[])]);
+        assert!(dims.contains("dimensions; 16 are read"), "{dims}");
+    }
+    // Channels out of nothing, and a message with a list in it.
+    let pads = tensor("pads", &[8], 7, &longs(&[0, 200_000, 0, 0, 0, 0, 0, 0]));
+    let pad = |at: usize| node("Pad", &["x", "pads"], &[&name("p", at)], &[]);
+    let names: Vec<String> = (0..30).map(|at| name("p", at)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sum = node("Sum", &names, &["sum"], &[]);
+    let padded = refusal(&[pads, numbered(30, &pad), sum, last("sum")]);
+    assert!(padded.contains("(Pad): with it, ") && padded.contains(" may make "), "{padded}");
+    let listed = refusal(&[again, node("Pad", &["x", "zeros"], &["y"], &[])]);
+    assert!(listed.contains("(Pad): pads of [0, 0,") && listed.len() < 1500, "{listed}");
+    // Attributes of two bytes each, of one node and of all.
+    for (nodes, attributes) in [(1, 65), (6000, 64)] {
+        let empty = vec![Vec::new(); attributes];
+        let relu = |at: usize| node("Relu", &[&name("r", at)], &[&name("r", at + 1)], &empty);
+        let parts = refusal(&[numbered(nodes, &relu), last("r1")]);
+        assert!(parts.contains("more parts than a network has"), "{parts}");
+    }
+    // Nodes of one name, or of none, take no longer than others.
+    let relu = |at: usize| node("Relu", &[&name("r", at)], &[&name("r", at + 1)], &[]);
+    let chain = [node("Relu", &["x"], &["r0"], &[]), numbered(50_000, &relu), last("r50000")];
+    let model = import(&raw::file(&chain)).expect("imports");
+    assert_eq!(model.graph.nodes[50_001].name, "relu_50001");
+    // More than is ever read from other files: not even asked for.
+    let outside = raw::bytes(13, &[raw::text(1, "location"), raw::text(2, "w")].concat());
+    let dims: Vec<u8> = [1 << 27, 3, 1, 1].iter().flat_map(|&side| raw::int(1, side)).collect();
+    let far = raw::bytes(5, &[dims, raw::int(2, 11), raw::text(8, "w"), outside, raw::int(14, 1)].concat());
+    let beside = refusal(&[far, node("Conv", &["x", "w"], &["y"], &[]), info(13, "w", &[])]);
+    assert!(beside.contains("come from other files"), "{beside}");
+}
+
+#[test]
 fn numbers_in_other_files_stay_in_the_folder() {
     use raw::{bytes, int, node, text};
     let conv = node("Conv", &["x", "w"], &["z"], &[]);
@@ -375,16 +447,18 @@ fn numbers_in_other_files_stay_in_the_folder() {
         raw::file(&[bytes(5, &tensor.concat()), conv.clone(), tail.clone()])
     };
     let mut asked = Vec::new();
-    let mut read = |location: &str| {
-        asked.push(location.to_owned());
-        Ok(vec![0; 32])
+    let mut read = |location: &str, part: Range<u64>| {
+        asked.push((location.to_owned(), part.clone()));
+        Ok(vec![0; part.end.min(32).saturating_sub(part.start) as usize])
     };
     let mut with = |location: &str, offset: &str, length: &str| {
         onnx::import("test.onnx", &file(location, offset, length), &Options::default(), &mut read)
     };
-    let model = with("weights.bin", "8", "24").expect("imports").model;
-    assert_eq!(model.tensors["conv.weight"].dims, [2, 3, 1, 1]);
-    for location in ["../weights.bin", "/etc/passwd", "a/../../b", "C:\\weights", ""] {
+    for location in ["weights.bin", "././weights.bin", ".//weights.bin"] {
+        let model = with(location, "8", "24").expect("imports").model;
+        assert_eq!(model.tensors["conv.weight"].dims, [2, 3, 1, 1]);
+    }
+    for location in ["../weights.bin", "/etc/passwd", "a/../../b", "C:\\weights", "", "."] {
         let error = with(location, "0", "24").expect_err(location).to_string();
         assert!(error.contains("not in the folder of the file"), "{error}");
     }
@@ -393,7 +467,17 @@ fn numbers_in_other_files_stay_in_the_folder() {
     {
         assert!(with("weights.bin", offset, length).is_err(), "{offset} {length}");
     }
-    assert!(asked.iter().all(|location| location == "weights.bin"), "{asked:?}");
+    let few = |part: &Range<u64>| part.end - part.start == 24;
+    // What a network may take is in proportion to its numbers, also where they are in another file.
+    let entry = bytes(13, &[text(1, "location"), text(2, "weights.bin")].concat());
+    let dims: Vec<u8> = [192, 40_000].iter().flat_map(|&side| int(1, side)).collect();
+    let weight = bytes(5, &[dims, int(2, 1), text(8, "w"), entry, int(14, 1)].concat());
+    let linear = [node("Flatten", &["x"], &["f"], &[]), node("MatMul", &["f", "w"], &["y"], &[])].concat();
+    let mut zeros = |_: &str, part: Range<u64>| Ok(vec![0; part.end as usize]);
+    let large = raw::file(&[weight, linear]);
+    let model = onnx::import("test.onnx", &large, &Options::default(), &mut zeros).expect("imports").model;
+    assert_eq!(model.graph.parameter_count(), 192 * 40_000);
+    assert!(asked.iter().all(|(location, part)| location == "weights.bin" && few(part)), "{asked:?}");
 }
 
 #[test]
@@ -421,6 +505,119 @@ fn written_out_forms_are_known_again() {
         .expect("imports");
         let ops: Vec<&str> = model.graph.nodes.iter().map(|node| node.op.type_name()).collect();
         assert_eq!(ops, ["Input", "HardSwish", "GlobalAvgPool"]);
+    }
+}
+
+/// A network without weights over the images that `logits` gives, its parts ending in `y`.
+fn answers(parts: &[Vec<u8>]) -> Vec<f32> {
+    let model = import(&raw::file(parts)).unwrap_or_else(|error| panic!("{error}"));
+    logits(&model)
+}
+
+#[test]
+fn windows_beyond_an_image_without_padding_count_its_pixels() {
+    use raw::{int, ints, node, text};
+    let flag = |name: &str, value: i64| [text(1, name), int(3, value), int(20, 2)].concat();
+    let x = formula::batch(0, BATCH, Shape::new(3, 8, 8)).images;
+    let mut means = Vec::new();
+    for plane in x.chunks_exact(64) {
+        for (row, column) in (0..4).flat_map(|row| (0..4).map(move |column| (2 * row, 2 * column))) {
+            let rows = row..8.min(row + 3);
+            let under: Vec<f32> =
+                rows.flat_map(|row| plane[8 * row..][column..8.min(column + 3)].to_vec()).collect();
+            means.push(under.iter().sum::<f32>() / under.len() as f32);
+        }
+    }
+    for (counts, pads) in [(0, None), (1, None), (1, Some(ints("pads", &[0; 4])))] {
+        let mut attributes = vec![flag("ceil_mode", 1), flag("count_include_pad", counts)];
+        attributes.extend([ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2])]);
+        attributes.extend(pads);
+        let pool = node("AveragePool", &["x"], &["p"], &attributes);
+        let found = answers(&[pool, node("Flatten", &["p"], &["y"], &[])]);
+        same(&format!("count_include_pad {counts}"), &means, &found, 1e-6);
+    }
+}
+
+#[test]
+fn ways_of_writing_the_same_are_read() {
+    use raw::{int, ints, node, tensor, text};
+    let longs = |name: &str, values: &[i64]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensor(name, &[values.len() as i64], 7, &bytes)
+    };
+    let number = |name: &str, value: f32| tensor(name, &[], 1, &value.to_le_bytes());
+    let index = tensor("zero", &[], 7, &0i64.to_le_bytes());
+    let over = |op: &str, from: &str, to: &str, axes: &[i64], keeps: i64| {
+        let keeps = [text(1, "keepdims"), int(3, keeps), int(20, 2)].concat();
+        node(op, &[from], &[to], &[ints("axes", axes), keeps])
+    };
+    let gather = |from: &str, to: &str| {
+        node("Gather", &[from, "zero"], &[to], &[[text(1, "axis"), int(3, 2), int(20, 2)].concat()])
+    };
+    let x = formula::batch(0, BATCH, Shape::new(3, 8, 8)).images;
+    let means: Vec<f32> = x.chunks_exact(64).map(|plane| plane.iter().sum::<f32>() / 64.0).collect();
+    let most: Vec<f32> =
+        x.chunks_exact(64).map(|plane| plane.iter().copied().fold(f32::MIN, f32::max)).collect();
+    let pixels = longs("pixels", &[0, 0, -1]);
+    let flat = node("Flatten", &["k"], &["y"], &[]);
+    let mean = "ReduceMean";
+    for parts in [
+        vec![over(mean, "x", "r", &[3], 0), over(mean, "r", "y", &[2], 0)],
+        vec![over(mean, "x", "r", &[2], 0), over(mean, "r", "y", &[-1], 0)],
+        vec![over(mean, "x", "r", &[3], 1), over(mean, "r", "k", &[2], 1), flat.clone()],
+        vec![pixels.clone(), node("Reshape", &["x", "pixels"], &["r"], &[]), over(mean, "r", "y", &[2], 0)],
+        vec![
+            pixels.clone(),
+            node("Reshape", &["x", "pixels"], &["r"], &[]),
+            over(mean, "r", "k", &[-1], 1),
+            flat.clone(),
+        ],
+        vec![index.clone(), over(mean, "x", "m", &[2, 3], 1), gather("m", "n"), gather("n", "y")],
+    ] {
+        same("means", &means, &answers(&parts), 1e-6);
+    }
+    for parts in [
+        vec![over("ReduceMax", "x", "k", &[-1, -2], 1), flat.clone()],
+        vec![over("ReduceMax", "x", "r", &[3], 0), over("ReduceMax", "r", "y", &[2], 0)],
+    ] {
+        same("largest", &most, &answers(&parts), 1e-6);
+    }
+    let rest = longs("rest", &[0, -1]);
+    let twice =
+        [node("Reshape", &["x", "pixels"], &["r"], &[]), node("Reshape", &["r", "rest"], &["y"], &[])];
+    same("flattened", &x, &answers(&[pixels, rest, twice.concat()]), 1e-6);
+
+    // Bounds on one side, and bounds that are computed.
+    let clipped = |low: f32, high: f32| x.iter().map(|x| x.clamp(low, high)).collect::<Vec<f32>>();
+    let bounds = [number("low", -0.25), number("high", 0.5), number("far", 9.0)].concat();
+    for (inputs, low, high) in [
+        (["x", "", "high"], f32::MIN, 0.5),
+        (["x", "low", ""], -0.25, f32::MAX),
+        (["x", "low", "half"], -0.25, 0.5),
+    ] {
+        let half = node("Clip", &["far", "low", "high"], &["half"], &[]);
+        let flat = node("Flatten", &["c"], &["y"], &[]);
+        let found = answers(&[bounds.clone(), half, node("Clip", &inputs, &["c"], &[]), flat]);
+        same("clipped", &clipped(low, high), &found, 1e-6);
+    }
+
+    // A gate that is repeated for each pixel before its product.
+    let gate =
+        [node("GlobalAveragePool", &["x"], &["m"], &[]), node("Sigmoid", &["m"], &["g"], &[])].concat();
+    let end = node("Flatten", &["p"], &["y"], &[]);
+    let plain = answers(&[gate.clone(), node("Mul", &["x", "g"], &["p"], &[]), end.clone()]);
+    for inputs in [["x", "e"], ["e", "x"]] {
+        let repeated =
+            [node("Shape", &["x"], &["s"], &[]), node("Expand", &["g", "s"], &["e"], &[])].concat();
+        let found = answers(&[gate.clone(), repeated, node("Mul", &inputs, &["p"], &[]), end.clone()]);
+        same("gated", &plain, &found, 0.0);
+    }
+    // It is no image of that size for anything else.
+    for (op, inputs) in [("Add", &["x", "e"][..]), ("GlobalAveragePool", &["e"]), ("Flatten", &["e"])] {
+        let repeated =
+            [node("Shape", &["x"], &["s"], &[]), node("Expand", &["g", "s"], &["e"], &[])].concat();
+        let message = refusal(&[gate.clone(), repeated, node(op, inputs, &["y"], &[])]);
+        assert!(message.contains(&format!("({op})")), "{message}");
     }
 }
 
@@ -471,4 +668,17 @@ fn all_that_cannot_be_read_is_named_in_one_message() {
         assert!(message.contains(part), "{part} in {message}");
     }
     assert!(!message.contains("(Relu)"), "what follows from the unreadable is not named for that: {message}");
+    // Operators of constants are none of activations; behind the unreadable nobody knows which they would be.
+    let to_ints = [raw::text(1, "to"), raw::int(3, 7), raw::int(20, 2)].concat();
+    let message = refusal(&[
+        node("Erf", &["x"], &["a"], &[]),
+        node("Shape", &["a"], &["b"], &[]),
+        node("Cast", &["b"], &["c"], &[to_ints]),
+        node("Ceil", &["c"], &["d"], &[]),
+        node("ReduceSum", &["d"], &["e"], &[]),
+        node("ConstantOfShape", &["e"], &["f"], &[]),
+        node("Expand", &["a", "f"], &["y"], &[]),
+    ]);
+    assert!(message.contains("node \"a\" (Erf): not an operator that is read"), "{message}");
+    assert_eq!(message.matches(" node \"").count(), 1, "{message}");
 }

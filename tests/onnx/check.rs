@@ -12,6 +12,7 @@ use centripetal::prune::width::{Ratio, Rounding, WidthRule};
 use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace, surgery};
 use centripetal::{Error, ErrorKind, Result, rewrite};
 use pollster::block_on;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 fn main() {
@@ -35,7 +36,14 @@ fn run() -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let options = onnx::Options { name, input: None };
-    let imported = onnx::import(file, &read(path)?, &options, &mut |location| read(&folder.join(location)))?;
+    let imported = onnx::import(file, &read(path)?, &options, &mut |location, part| {
+        let mut file = std::fs::File::open(folder.join(location)).map_err(|error| io(location, error))?;
+        let mut bytes = Vec::new();
+        let read = file
+            .seek(SeekFrom::Start(part.start))
+            .and_then(|_| file.take(part.end - part.start).read_to_end(&mut bytes));
+        read.map(|_| bytes).map_err(|error| io(location, error))
+    })?;
     for note in &imported.notes {
         println!("note: {note}");
     }

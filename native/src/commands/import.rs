@@ -1,5 +1,6 @@
 //! `import`: an ONNX file or a PyTorch state_dict becomes a checkpoint.
 
+use std::ops::Range;
 use std::path::Path;
 
 use centripetal::data::Normalization;
@@ -95,15 +96,16 @@ fn network(scene: &Scene, args: &ImportArgs, name: &str, content: &[u8]) -> Resu
     let stem = args.weights.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = args.weights.parent().unwrap_or(Path::new("")).to_owned();
     let options = onnx::Options { name: stem, input: args.input };
-    let imported = onnx::import(name, content, &options, &mut |location| beside(&folder, location))?;
+    let imported =
+        onnx::import(name, content, &options, &mut |location, part| beside(&folder, location, part))?;
     for note in &imported.notes {
         scene.console.note(note);
     }
     if args.insert_bn { rewrite::insert_batch_norms(&imported.model) } else { Ok(imported.model) }
 }
 
-/// The file at the relative path `location` in `folder`, unless a link leads elsewhere.
-fn beside(folder: &Path, location: &str) -> Result<Vec<u8>> {
+/// A part of the file at the relative path `location` in `folder`, unless a link leads elsewhere.
+fn beside(folder: &Path, location: &str, part: Range<u64>) -> Result<Vec<u8>> {
     let path = folder.join(location);
     let error = || Error::new(ErrorKind::Io, format!("reading the numbers in {}", path.display()));
     let real = |path: &Path| path.canonicalize().map_err(|failure| error().found(failure));
@@ -114,7 +116,7 @@ fn beside(folder: &Path, location: &str) -> Result<Vec<u8>> {
             .found("a link that leads out of it")
             .next("Put the file itself there, if you trust it"));
     }
-    files::read(&path)
+    files::read_part(&path, part)
 }
 
 /// The weights in a safetensors file, in the architecture that `--model` names.

@@ -1,12 +1,19 @@
 //! Tensors that are known before the network runs: initialisers, constants, and what follows from them.
 
-use super::schema::Tensor;
+use super::schema::{MOST_DIMS, Tensor};
+use std::rc::Rc;
 
-/// Most numbers of all constants taken out of one file together: 2 GiB of f32.
-pub(super) const BUDGET: usize = 1 << 29;
+/// Most numbers of a constant.
+const MOST_NUMBERS: usize = 1 << 29;
 
 /// Most numbers of a constant that is computed and not stored.
-const MOST_FOLDED: usize = 1 << 22;
+const MOST_FOLDED: usize = 1 << 20;
+
+/// The same where two constants together make more numbers than either has. Failing at the last of them is charged as much.
+pub(super) const MOST_SPREAD: usize = 1 << 16;
+
+/// Most entries that are none, for a side is 0.
+const MOST_EMPTY: usize = 1 << 12;
 
 /// Why a tensor or node cannot be taken; the importer says of which one.
 pub(super) type Problem = String;
@@ -25,16 +32,25 @@ pub(super) struct Constant {
     pub(super) data: Data,
 }
 
-/// The product of dimensions, if it is sensible.
+/// The product of dimensions, if it is sensible: the other sides too where one is 0.
 pub(super) fn count(dims: &[usize]) -> Result<usize, Problem> {
+    let empty = dims.contains(&0);
+    let most = if empty { MOST_EMPTY } else { MOST_NUMBERS };
     dims.iter()
-        .try_fold(1usize, |total, &side| total.checked_mul(side))
-        .filter(|&total| total <= BUDGET)
-        .ok_or_else(|| format!("dimensions {dims:?}, more than {BUDGET} numbers"))
+        .try_fold(1usize, |total, &side| total.checked_mul(side.max(1)))
+        .filter(|&total| total <= most)
+        .map(|total| if empty { 0 } else { total })
+        .ok_or_else(|| format!("dimensions {dims:?}, more than {most} numbers"))
+}
+
+/// Complains of more dimensions than tensors have.
+pub(super) fn few(dims: usize) -> Result<(), Problem> {
+    if dims > MOST_DIMS { Err(format!("{dims} dimensions; {MOST_DIMS} are read")) } else { Ok(()) }
 }
 
 /// Dimensions as they stand in a file.
 pub(super) fn sizes(dims: &[i64]) -> Result<Vec<usize>, Problem> {
+    few(dims.len())?;
     dims.iter().map(|&side| usize::try_from(side).map_err(|_| format!("dimensions {dims:?}"))).collect()
 }
 
@@ -43,12 +59,24 @@ impl Constant {
         Constant { dims: vec![values.len()], data: Data::Ints(values) }
     }
 
+    /// Bytes of a number of ONNX type `kind` in raw form.
+    pub(super) fn width(kind: i64) -> Result<usize, Problem> {
+        match kind {
+            1 | 6 => Ok(4),
+            7 | 11 => Ok(8),
+            10 | 16 => Ok(2),
+            9 => Ok(1),
+            other => Err(format!("numbers of ONNX type {other}; floats, int32 and int64 are read")),
+        }
+    }
+
     /// The numbers of `tensor`, which are `external` if they are in a file of their own.
     pub(super) fn decode(tensor: &Tensor<'_>, external: Option<&[u8]>) -> Result<Self, Problem> {
         let dims = sizes(&tensor.dims)?;
         let len = count(&dims)?;
         let raw = external.or(tensor.raw);
-        let bits = |width: usize| -> Result<Option<&[u8]>, Problem> {
+        let width = Self::width(tensor.data_type)?;
+        let bits = || -> Result<Option<&[u8]>, Problem> {
             match raw {
                 Some(raw) if Some(raw.len()) == len.checked_mul(width) => Ok(Some(raw)),
                 Some(raw) => Err(format!("{} bytes of numbers instead of {len} times {width}", raw.len())),
@@ -59,22 +87,22 @@ impl Constant {
             if found == len { Ok(()) } else { Err(format!("{found} numbers instead of {len}")) }
         };
         let halves = |convert: fn(u16) -> f32| -> Result<Data, Problem> {
-            if let Some(raw) = bits(2)? {
+            if let Some(raw) = bits()? {
                 let pairs = raw.chunks_exact(2).map(|x| convert(u16::from_le_bytes([x[0], x[1]])));
                 return Ok(Data::Floats(pairs.collect()));
             }
             whole(tensor.ints.len())?;
             Ok(Data::Floats(tensor.ints.iter().map(|&bits| convert(bits as u16)).collect()))
         };
-        let whole_numbers = |width: usize, convert: fn(&[u8]) -> i64| -> Result<Data, Problem> {
-            if let Some(raw) = bits(width)? {
+        let whole_numbers = |convert: fn(&[u8]) -> i64| -> Result<Data, Problem> {
+            if let Some(raw) = bits()? {
                 return Ok(Data::Ints(raw.chunks_exact(width).map(convert).collect()));
             }
             whole(tensor.ints.len())?;
             Ok(Data::Ints(tensor.ints.clone()))
         };
         let data = match tensor.data_type {
-            1 => match bits(4)? {
+            1 => match bits()? {
                 Some(raw) => Data::Floats(
                     raw.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect(),
                 ),
@@ -83,7 +111,7 @@ impl Constant {
                     Data::Floats(tensor.floats.clone())
                 }
             },
-            11 => match bits(8)? {
+            11 => match bits()? {
                 Some(raw) => Data::Floats(
                     raw.chunks_exact(8)
                         .map(|x| f64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]) as f32)
@@ -96,10 +124,9 @@ impl Constant {
             },
             10 => halves(crate::formats::state_dict::half_to_f32)?,
             16 => halves(|bits| f32::from_bits(u32::from(bits) << 16))?,
-            6 => whole_numbers(4, |x| i64::from(i32::from_le_bytes([x[0], x[1], x[2], x[3]])))?,
-            7 => whole_numbers(8, |x| i64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]))?,
-            9 => whole_numbers(1, |x| i64::from(x[0]))?,
-            other => return Err(format!("numbers of ONNX type {other}; floats, int32 and int64 are read")),
+            6 => whole_numbers(|x| i64::from(i32::from_le_bytes([x[0], x[1], x[2], x[3]])))?,
+            7 => whole_numbers(|x| i64::from_le_bytes([x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]]))?,
+            _ => whole_numbers(|x| i64::from(x[0]))?,
         };
         Ok(Constant { dims, data })
     }
@@ -109,6 +136,19 @@ impl Constant {
             Data::Floats(values) => values.len(),
             Data::Ints(values) => values.len(),
         }
+    }
+
+    /// Bytes that its numbers take.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.data {
+            Data::Floats(values) => 4 * values.len(),
+            Data::Ints(values) => 8 * values.len(),
+        }
+    }
+
+    /// What it costs to look at it: its numbers, each found by its dimensions.
+    pub(super) fn cost(&self) -> usize {
+        self.len() * (self.dims.len() + 1)
     }
 
     /// As whole numbers.
@@ -208,7 +248,7 @@ impl Constant {
     }
 
     /// Constants one after the other along `axis`.
-    pub(super) fn concatenated(parts: &[Constant], axis: usize) -> Result<Self, Problem> {
+    pub(super) fn concatenated(parts: &[Rc<Constant>], axis: usize) -> Result<Self, Problem> {
         let [first, ..] = parts else { return Err("nothing to concatenate".into()) };
         let mut dims = first.dims.clone();
         if axis >= dims.len() {
@@ -223,12 +263,12 @@ impl Constant {
             }
             dims[axis] += part.dims[axis];
         }
-        if count(&dims)? > MOST_FOLDED {
+        if count(&dims)? > 4 * MOST_FOLDED {
             return Err(format!("{dims:?} numbers concatenated"));
         }
         let outer: usize = dims[..axis].iter().product();
         let whole = parts.iter().all(|part| matches!(part.data, Data::Ints(_)));
-        let run = |part: &Constant| part.len() / outer.max(1);
+        let run = |part: &Rc<Constant>| part.len() / outer.max(1);
         let data = if whole {
             let mut values = Vec::new();
             for block in 0..outer {
@@ -240,7 +280,7 @@ impl Constant {
             }
             Data::Ints(values)
         } else {
-            let floats: Vec<Vec<f32>> = parts.iter().map(Constant::to_floats).collect();
+            let floats: Vec<Vec<f32>> = parts.iter().map(|part| part.to_floats()).collect();
             let mut values = Vec::new();
             for block in 0..outer {
                 for (part, floats) in parts.iter().zip(&floats) {
@@ -279,7 +319,7 @@ impl Constant {
             dims.push(if x == 1 { y } else { x });
         }
         let total = count(&dims)?;
-        if total > MOST_FOLDED.max(a.len()).max(b.len()) {
+        if total > MOST_SPREAD.max(a.len()).max(b.len()) {
             return Err(format!("{dims:?} numbers"));
         }
         let place = |of: &[usize], at: usize| {
@@ -533,7 +573,8 @@ mod tests {
         assert_eq!(x.gathered(1, &[2, 0], false), Ok(floats(&[2, 2], &[3.0, 1.0, 6.0, 4.0])));
         assert_eq!(x.gathered(0, &[1], true), Ok(floats(&[3], &[4.0, 5.0, 6.0])));
         assert!(x.gathered(0, &[2], false).is_err() && x.gathered(2, &[0], false).is_err());
-        let twice = Constant::concatenated(&[x.clone(), x.clone()], 1).expect("fits");
+        let part = Rc::new(x.clone());
+        let twice = Constant::concatenated(&[Rc::clone(&part), part], 1).expect("fits");
         assert_eq!(twice, floats(&[2, 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]));
         let sum = Constant::combined("Sub", &x, &floats(&[2, 1], &[1.0, 10.0])).expect("fits");
         assert_eq!(sum, floats(&[2, 3], &[0.0, 1.0, 2.0, -6.0, -5.0, -4.0]));
@@ -579,6 +620,9 @@ mod tests {
     #[test]
     fn sizes_that_overflow_are_problems() {
         assert!(count(&[1 << 40, 1 << 40]).is_err());
+        assert_eq!(count(&[0]), Ok(0));
+        assert!(count(&[0, 1 << 40, 1 << 40]).is_err() && count(&[1 << 20, 0]).is_err());
+        assert!(sizes(&[1; 17]).is_err());
         assert!(sizes(&[3, -1]).is_err());
         assert!(Constant::filled(vec![1 << 25], &Constant::ints(vec![1])).is_err());
         let large = Constant::ints(vec![i64::MAX]);

@@ -1,9 +1,41 @@
 //! Nodes of constants alone: computed while the file is read.
 
-use super::constant::{Constant, Data};
+use super::constant::{Constant, Data, sizes};
 use super::import::Importer;
 use super::lower::{Outcome, axis, float, int, ints, places, reshaped, squeezed};
 use super::schema::{Attribute, Node};
+use std::rc::Rc;
+
+/// The operators that are computed of constants and of which activations have none, or whose attributes then say something
+/// else.
+pub(super) const FOLDED: [&str; 26] = [
+    "Abs",
+    "And",
+    "Cast",
+    "Ceil",
+    "Constant",
+    "ConstantOfShape",
+    "Equal",
+    "Exp",
+    "Floor",
+    "Greater",
+    "Less",
+    "Max",
+    "Min",
+    "Mod",
+    "Neg",
+    "Not",
+    "Or",
+    "Pow",
+    "Range",
+    "Reciprocal",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "Size",
+    "Sqrt",
+    "Where",
+];
 
 impl<'a> Importer<'a, '_> {
     /// A node of constants alone.
@@ -12,7 +44,7 @@ impl<'a> Importer<'a, '_> {
         match node.op {
             "Constant" => self.stated(node),
             "ConstantOfShape" => {
-                let dims = super::constant::sizes(&data(self)?.to_ints()?)?;
+                let dims = sizes(&data(self)?.to_ints()?)?;
                 let value = match node.attribute("value") {
                     Some(Attribute::Tensor(tensor)) => Constant::decode(tensor, None)?,
                     _ => Constant { dims: vec![1], data: Data::Floats(vec![0.0]) },
@@ -43,11 +75,11 @@ impl<'a> Importer<'a, '_> {
                 x.gathered(at, &places(&indices.to_ints()?, x.dims[at])?, indices.dims.is_empty())
             }
             "Slice" => {
-                let mut x = (*data(self)?).clone();
-                for (at, places) in self.slices(node, &x.dims.clone())? {
-                    x = x.gathered(at, &places, false)?;
+                let mut x = data(self)?;
+                for (at, places) in self.slices(node, &x.dims)? {
+                    x = Rc::new(x.gathered(at, &places, false)?);
                 }
-                Ok(x)
+                Ok(Rc::unwrap_or_clone(x))
             }
             "Squeeze" | "Unsqueeze" => {
                 let x = data(self)?;
@@ -72,7 +104,7 @@ impl<'a> Importer<'a, '_> {
             "Concat" => {
                 let mut parts = Vec::new();
                 for at in 0..node.inputs.len() {
-                    parts.push((*self.required(node, at)?).clone());
+                    parts.push(self.required(node, at)?);
                 }
                 let rank = parts.first().map_or(0, |part| part.dims.len());
                 Constant::concatenated(&parts, axis(int(node, "axis", 0)?, rank)?)
@@ -81,9 +113,26 @@ impl<'a> Importer<'a, '_> {
             | "And" | "Or" => {
                 let mut sum = (*data(self)?).clone();
                 for at in 1..node.inputs.len() {
+                    self.work(sum.cost())?;
                     sum = Constant::combined(node.op, &sum, &*self.required(node, at)?)?;
                 }
                 Ok(sum)
+            }
+            "Clip" => {
+                let mut x = (*data(self)?).clone();
+                for (op, attribute, at) in [("Max", "min", 1), ("Min", "max", 2)] {
+                    let bound = match node.attribute(attribute) {
+                        Some(_) => {
+                            let data = Data::Floats(vec![float(node, attribute, 0.0)?]);
+                            Some(Rc::new(Constant { dims: Vec::new(), data }))
+                        }
+                        None => self.optional(node, at)?,
+                    };
+                    if let Some(bound) = bound {
+                        x = Constant::combined(op, &x, &bound)?;
+                    }
+                }
+                Ok(x)
             }
             "Neg" | "Abs" | "Sqrt" | "Exp" | "Reciprocal" | "Floor" | "Ceil" | "Not" => {
                 data(self)?.each(node.op)
@@ -99,7 +148,7 @@ impl<'a> Importer<'a, '_> {
                 x.reduced(node.op, &axes, int(node, "keepdims", 1)? == 1)
             }
             "Expand" => {
-                let (x, dims) = (data(self)?, super::constant::sizes(&self.required(node, 1)?.to_ints()?)?);
+                let (x, dims) = (data(self)?, sizes(&self.required(node, 1)?.to_ints()?)?);
                 // Sides of 1 are as the other's: what a sum with zeros does.
                 Constant::combined("Add", &x, &Constant::filled(dims, &x.zero())?)
             }

@@ -1,6 +1,7 @@
 //! From the bytes of an ONNX file to a model: nodes in order, values by name, parameter names, and what is left over.
 
-use super::constant::{BUDGET, Constant, Problem};
+use super::constant::{Constant, Problem, count, sizes};
+use super::fold::FOLDED;
 use super::schema::{self, ValueInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Node, NodeId};
@@ -8,13 +9,31 @@ use crate::model::{Model, TensorData, Tensors};
 use crate::ops::{Input, Op};
 use crate::shape::Shape;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Nodes that are named in one message; the rest are counted.
 const SHOWN: usize = 200;
 
+/// Characters of what is said of one node: some lists are long.
+const LONGEST: usize = 600;
+
+/// Bytes of numbers that a file of any size may make, and how many more for each byte of its own.
+const HELD: u64 = 64 << 20;
+const HELD_PER_BYTE: u64 = 8;
+
+/// The same of numbers that are looked at, times their dimensions.
+const WORKED: u64 = 1 << 24;
+const WORKED_PER_BYTE: u64 = 32;
+
+/// Most bytes of numbers of one network, and most read from other files.
+const MOST_BYTES: u64 = 1 << 31;
+
 /// Largest side and number of channels of an image.
 const LARGEST_SIDE: usize = 1 << 15;
+
+/// Gives a part of a file beside the network's, by its relative path; less than the part where the file ends before.
+pub type Beside<'e> = dyn FnMut(&str, Range<u64>) -> Result<Vec<u8>> + 'e;
 
 /// How a file is read.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +66,8 @@ pub(super) enum Layout {
     Groups(usize),
     /// The same with group and place in the group exchanged.
     Shuffled(usize),
+    /// One number a channel, repeated for each pixel: a gate before its product.
+    Repeated,
 }
 
 /// A tensor that is computed from the image.
@@ -88,25 +109,29 @@ pub(super) struct Importer<'a, 'e> {
     /// What a user should know of the reading.
     pub(super) notes: Vec<String>,
     initializers: HashMap<&'a str, usize>,
-    names: BTreeSet<String>,
-    budget: usize,
-    external: &'e mut dyn FnMut(&str) -> Result<Vec<u8>>,
-    external_files: BTreeMap<&'a str, Vec<u8>>,
+    /// Of nodes, and the last number that was appended to each.
+    names: BTreeMap<String, usize>,
+    /// How often each name will still be read.
+    unread: HashMap<&'a str, usize>,
+    /// Bytes in the file, and in other files up to the last that was read.
+    given: u64,
+    /// Bytes of the numbers that are kept.
+    held: u64,
+    /// Numbers that were looked at, times their dimensions.
+    worked: u64,
+    external: &'e mut Beside<'e>,
+    /// Where reading in each other file ended, and what was read of all.
+    ends: BTreeMap<String, u64>,
+    external_bytes: u64,
 }
 
-/// Reads the network in the ONNX file called `name`. `external` gives the bytes of a file beside it by its relative
-/// path, for files that keep their numbers apart.
+/// Reads the network in the ONNX file called `name`. `external` is asked where a file keeps its numbers apart.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when the bytes are no whole ONNX file, or naming every node that cannot be taken, with its
 /// operator and what about it; [`ErrorKind::Shape`] when the image's shape is open and not given; those of the model's
 /// validation.
-pub fn import(
-    name: &str,
-    bytes: &[u8],
-    options: &Options,
-    external: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
-) -> Result<Imported> {
+pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside<'_>) -> Result<Imported> {
     let error = |kind| Error::new(kind, format!("reading {name}"));
     let damaged = |damage: &str| {
         error(ErrorKind::Format)
@@ -170,10 +195,14 @@ pub fn import(
         batch,
         notes,
         initializers,
-        names: BTreeSet::from(["input".to_owned()]),
-        budget: BUDGET,
+        names: BTreeMap::from([("input".to_owned(), 1)]),
+        unread: HashMap::new(),
+        given: bytes.len() as u64,
+        held: 0,
+        worked: 0,
         external,
-        external_files: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        external_bytes: 0,
     };
     let problems = importer.lower_all(&order);
     if !problems.is_empty() {
@@ -190,7 +219,7 @@ pub fn import(
     let model = importer.finish(last.node, &options.name);
     model.validate()?;
     let classes = model.graph.classes()?;
-    if model.graph.shapes()?[model.graph.output()].pixels() != 1 {
+    if model.graph.shapes()?[model.graph.output()].pixels() != 1 || last.layout == Layout::Repeated {
         return Err(error(ErrorKind::Shape)
             .expected("one number a class")
             .found(format!("an output of {:?}, {classes} numbers", last.dims))
@@ -377,13 +406,15 @@ impl<'a> Importer<'a, '_> {
                 self.ending.insert(name);
             }
         }
-        let mut problems = Vec::new();
+        self.unread = self.uses.clone();
+        let mut problems: Vec<Objection<'_>> = Vec::new();
         for &at in order {
             let node = &file.nodes[at];
             let lost = node.inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Missing)));
-            let values = if lost { self.check(node).map(|()| Vec::new()) } else { self.lower(node) };
+            let values = if lost { self.check(node, &FOLDED).map(|()| Vec::new()) } else { self.lower(node) };
             let values = values.unwrap_or_else(|problem| {
                 let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
+                let problem = if problems.len() < SHOWN { shortened(problem) } else { String::new() };
                 problems.push(Objection { node: name.unwrap_or(&""), op: node.op, problem });
                 Vec::new()
             });
@@ -395,21 +426,31 @@ impl<'a> Importer<'a, '_> {
                 }
                 self.values.insert(name, value);
             }
+            node.inputs.iter().for_each(|name| self.forget(name));
         }
         problems
     }
 
+    /// Counts one reading of `name`; after the last a constant is given up.
+    fn forget(&mut self, name: &str) {
+        let Some(left @ 1..) = self.unread.get_mut(name) else { return };
+        *left -= 1;
+        if let (0, Some(Value::Constant(constant))) = (*left, self.values.get(name)) {
+            self.held = self.held.saturating_sub(constant.bytes() as u64);
+            self.values.remove(name);
+        }
+    }
+
     /// The constant called `name`; `None` if it is no constant.
     pub(super) fn constant(&mut self, name: &'a str) -> std::result::Result<Option<Rc<Constant>>, Problem> {
-        if let Some(Value::Constant(constant)) = self.values.get(name) {
-            return Ok(Some(Rc::clone(constant)));
-        }
         // A node's output hides an initialiser of its name.
-        if self.values.contains_key(name) {
-            return Ok(None);
-        }
-        let Some(&at) = self.initializers.get(name) else { return Ok(None) };
-        self.decode(&self.file.initializers[at]).map(|constant| Some(Rc::new(constant)))
+        let constant = match (self.values.get(name), self.initializers.get(name)) {
+            (Some(Value::Constant(constant)), _) => Rc::clone(constant),
+            (None, Some(&at)) => Rc::new(self.decode(&self.file.initializers[at])?),
+            _ => return Ok(None),
+        };
+        self.work(constant.cost())?;
+        Ok(Some(constant))
     }
 
     /// The numbers of a tensor in the file or beside it.
@@ -418,44 +459,63 @@ impl<'a> Importer<'a, '_> {
         tensor: &'a schema::Tensor<'a>,
     ) -> std::result::Result<Constant, Problem> {
         let told = |problem: Problem| format!("{:?} has {problem}", tensor.name);
-        let len =
-            super::constant::count(&super::constant::sizes(&tensor.dims).map_err(told)?).map_err(told)?;
-        self.spend(len)?;
-        let Some(entries) = &tensor.external else { return Constant::decode(tensor, None).map_err(told) };
+        let len = sizes(&tensor.dims).and_then(|dims| count(&dims)).map_err(told)?;
+        let Some(entries) = &tensor.external else {
+            self.work(len)?;
+            return Constant::decode(tensor, None).map_err(told);
+        };
         let entry = |key: &str| entries.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
-        let location = entry("location").unwrap_or_default();
-        if !is_beside(location) {
-            return Err(format!(
-                "{:?} is in {location:?}, which is not in the folder of the file",
-                tensor.name
-            ));
-        }
-        if !self.external_files.contains_key(location) {
-            let content = (self.external)(location).map_err(|error| error.to_string())?;
-            self.external_files.insert(location, content);
-        }
-        let content = self.external_files.get(location).map(Vec::as_slice).unwrap_or_default();
-        let number = |key: &str, otherwise: usize| match entry(key) {
+        let stated = entry("location").unwrap_or_default();
+        let location = beside(stated).ok_or_else(|| {
+            format!("{:?} is in {stated:?}, which is not in the folder of the file", tensor.name)
+        })?;
+        let number = |key: &str, otherwise: u64| match entry(key) {
             Some(text) => {
-                text.parse::<usize>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name))
+                text.parse::<u64>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name))
             }
             None => Ok(otherwise),
         };
-        let start = number("offset", 0)?;
-        let length = number("length", content.len().saturating_sub(start))?;
-        let outside = || {
-            format!("{:?} lies at {start} of {location:?}, {length} bytes of {}", tensor.name, content.len())
+        let needed = len as u64 * Constant::width(tensor.data_type).map_err(told)? as u64;
+        let (start, length) = (number("offset", 0)?, number("length", needed)?);
+        let told_as = |found: &str| {
+            format!("{:?} lies at {start} of {location:?}, {needed} bytes, {found}", tensor.name)
         };
-        let part = start.checked_add(length).and_then(|end| content.get(start..end)).ok_or_else(outside)?;
-        Constant::decode(tensor, Some(part)).map_err(told)
+        let end = start.checked_add(needed).ok_or_else(|| told_as("beyond the end of any file"))?;
+        if length != needed {
+            return Err(told_as(&format!("not {length} as stated")));
+        }
+        self.external_bytes = self.external_bytes.saturating_add(needed);
+        if self.external_bytes > MOST_BYTES {
+            return Err(told_as(&format!("with which more than {MOST_BYTES} come from other files")));
+        }
+        let part = (self.external)(&location, start..end).map_err(|error| error.to_string())?;
+        if part.len() as u64 != needed {
+            return Err(told_as(&format!("of which {} are there", part.len())));
+        }
+        let known = self.ends.entry(location).or_insert(0);
+        self.given = self.given.saturating_add(end.saturating_sub(*known));
+        *known = end.max(*known);
+        self.work(len)?;
+        Constant::decode(tensor, Some(&part)).map_err(told)
     }
 
-    /// Counts numbers that are about to be kept.
-    pub(super) fn spend(&mut self, numbers: usize) -> std::result::Result<(), Problem> {
-        self.budget = self
-            .budget
-            .checked_sub(numbers)
-            .ok_or_else(|| format!("with it, more than {BUDGET} numbers in the network"))?;
+    /// Counts bytes of numbers that are about to be kept.
+    pub(super) fn hold(&mut self, bytes: usize) -> std::result::Result<(), Problem> {
+        let held = self.held.saturating_add(bytes as u64);
+        let most = self.given.saturating_mul(HELD_PER_BYTE).saturating_add(HELD).min(MOST_BYTES);
+        if held > most {
+            return Err(format!("with it, {held} bytes of numbers; a file of this size may make {most}"));
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    /// Counts numbers that are about to be looked at.
+    pub(super) fn work(&mut self, numbers: usize) -> std::result::Result<(), Problem> {
+        self.worked = self.worked.saturating_add(numbers as u64);
+        if self.worked > self.given.saturating_mul(WORKED_PER_BYTE).saturating_add(WORKED) {
+            return Err("more to compute beforehand than a file of this size may ask for".into());
+        }
         Ok(())
     }
 
@@ -478,26 +538,41 @@ impl<'a> Importer<'a, '_> {
     }
 
     /// A parameter of the node called `node`.
-    pub(super) fn keep(&mut self, node: &str, parameter: &str, dims: Vec<usize>, data: Vec<f32>) {
-        self.tensors.insert(format!("{node}.{parameter}"), TensorData { dims, data });
+    pub(super) fn keep(
+        &mut self,
+        node: &str,
+        parameter: &str,
+        dims: Vec<usize>,
+        data: Vec<f32>,
+    ) -> std::result::Result<(), Problem> {
+        let key = format!("{node}.{parameter}");
+        let before = self.tensors.remove(&key).map_or(0, |before| 4 * before.data.len());
+        self.held = self.held.saturating_sub(before as u64);
+        self.hold(4 * data.len())?;
+        self.tensors.insert(key, TensorData { dims, data });
+        Ok(())
     }
 
     /// The name for a node of the graph: that of the module that the initialiser `weight` names (`layer1.0.conv1.weight`), else
     /// from the node's own name (`/layer1/layer1.0/conv1/Conv`).
     pub(super) fn name(&mut self, node: &schema::Node<'_>, weight: Option<&str>) -> String {
-        let module = weight
-            .and_then(|weight| weight.strip_suffix(".weight"))
-            .filter(|module| !module.is_empty() && !self.names.contains(*module) && !module.contains("::"));
+        let module = weight.and_then(|weight| weight.strip_suffix(".weight")).filter(|module| {
+            !module.is_empty() && !self.names.contains_key(*module) && !module.contains("::")
+        });
         let wanted = match module {
             Some(module) => module.to_owned(),
             None => module_path(node.name, node.op, weight.is_some()),
         };
         let mut name = wanted.clone();
-        let mut count = 1;
-        while !self.names.insert(name.clone()) {
-            count += 1;
-            name = format!("{wanted}_{count}");
+        if let Some(&(mut count)) = self.names.get(&wanted) {
+            // Where it went on the last time, so that many nodes of one name take no longer than others.
+            while self.names.contains_key(&name) {
+                count += 1;
+                name = format!("{wanted}_{count}");
+            }
+            self.names.insert(wanted, count);
         }
+        self.names.insert(name.clone(), 1);
         name
     }
 
@@ -553,10 +628,20 @@ fn module_path(node: &str, op: &str, has_weight: bool) -> String {
     if path.is_empty() { op.to_lowercase() } else { path.join(".") }
 }
 
-/// Whether a path stays within the folder that it begins in.
-fn is_beside(location: &str) -> bool {
-    let plain = !location.is_empty() && !location.contains(['\0', '\\', ':']) && !location.starts_with('/');
-    plain && location.split('/').all(|part| part != "..")
+/// A relative path without what says nothing, if it stays within the folder that it begins in.
+fn beside(location: &str) -> Option<String> {
+    let leaves = location.starts_with('/') || location.contains(['\0', '\\', ':']);
+    let parts: Vec<&str> = location.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    (!leaves && !parts.is_empty() && !parts.contains(&"..")).then(|| parts.join("/"))
+}
+
+/// A problem without the end of a long list in it.
+fn shortened(mut problem: Problem) -> Problem {
+    if let Some((end, _)) = problem.char_indices().nth(LONGEST) {
+        problem.truncate(end);
+        problem.push('…');
+    }
+    problem
 }
 
 #[cfg(test)]
@@ -580,12 +665,27 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_folder_are_seen() {
-        for good in ["weights.bin", "parts/weights.bin", "a..b"] {
-            assert!(is_beside(good), "{good}");
+        for (good, plain) in [
+            ("weights.bin", "weights.bin"),
+            ("parts/weights.bin", "parts/weights.bin"),
+            ("././parts/.//weights.bin", "parts/weights.bin"),
+            ("a..b", "a..b"),
+        ] {
+            assert_eq!(beside(good).as_deref(), Some(plain));
         }
-        for bad in ["", "/etc/passwd", "../weights.bin", "a/../../b", "..", "C:\\weights", "a\\..\\b", "c:w"]
-        {
-            assert!(!is_beside(bad), "{bad}");
+        for bad in [
+            "",
+            ".",
+            "./",
+            "/etc/passwd",
+            "../weights.bin",
+            "a/../../b",
+            "..",
+            "C:\\weights",
+            "a\\..\\b",
+            "c:w",
+        ] {
+            assert_eq!(beside(bad), None, "{bad}");
         }
     }
 }

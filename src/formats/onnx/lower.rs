@@ -1,6 +1,7 @@
 //! What each ONNX operator becomes: nodes of the graph, another view of an activation, or a constant.
 
-use super::constant::{Constant, Problem, count};
+use super::constant::{Constant, MOST_SPREAD, Problem, count, few};
+use super::fold::FOLDED;
 use super::import::{Activation, Importer, Layout, Value};
 use super::schema::{Attribute, Node, is_standard};
 use crate::graph::NodeId;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 const LARGEST_STEP: i64 = 1 << 24;
 
 /// The operators that are read over activations.
-const READ: [&str; 38] = [
+const READ: [&str; 40] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -26,6 +27,7 @@ const READ: [&str; 38] = [
     "Conv",
     "Div",
     "Dropout",
+    "Expand",
     "Flatten",
     "Gather",
     "Gemm",
@@ -41,6 +43,7 @@ const READ: [&str; 38] = [
     "Mul",
     "PRelu",
     "Pad",
+    "ReduceMax",
     "ReduceMean",
     "Relu",
     "Reshape",
@@ -172,26 +175,46 @@ impl<'a> Importer<'a, '_> {
     /// The values of a node's outputs.
     pub(super) fn lower(&mut self, node: &'a Node<'a>) -> Outcome<Vec<Value>> {
         let inputs: Vec<&str> = node.inputs.iter().copied().filter(|name| !name.is_empty()).collect();
-        let computed = inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Activation(_))));
+        let (mut computed, mut sides) = (false, 0usize);
+        for name in &inputs {
+            if let Some(Value::Activation(x)) = self.values.get(name) {
+                computed = true;
+                sides = x.dims.iter().fold(sides, |sides, &side| sides.saturating_add(side));
+            }
+        }
+        self.work(sides)?;
         if node.op == "Shape" && computed {
-            return self.shape_of(node).map(|constant| vec![Value::Constant(Rc::new(constant))]);
+            let constant = self.shape_of(node)?;
+            self.hold(constant.bytes())?;
+            return Ok(vec![Value::Constant(Rc::new(constant))]);
         }
         if !computed {
             standard(node)?;
-            let constant = self.fold(node)?;
-            self.spend(constant.len())?;
+            if !READ.contains(&node.op) && !FOLDED.contains(&node.op) {
+                return Err("of constants alone, which is not read".into());
+            }
+            let folded = self.fold(node);
+            // Comparing, adding and choosing go over the numbers again and again.
+            let times = if node.op == "Where" { 8 } else { 1 };
+            self.work(folded.as_ref().map_or(MOST_SPREAD, |constant| times * constant.cost()))?;
+            let constant = folded?;
+            self.hold(constant.bytes())?;
             return Ok(vec![Value::Constant(Rc::new(constant))]);
         }
-        self.check(node)?;
+        self.check(node, &[])?;
         if node.op == "Split" {
             return self.split(node);
         }
         self.compute(node).map(|activation| vec![Value::Activation(activation)])
     }
 
-    /// What a node states, whatever it is given: its operator, and attributes of which not all values are read.
-    pub(super) fn check(&self, node: &Node<'a>) -> Outcome<()> {
+    /// What a node states, whatever it is given: its operator, and attributes of which not all values are read. Nothing is
+    /// wrong with the operators that are `known` too.
+    pub(super) fn check(&self, node: &Node<'a>, known: &[&str]) -> Outcome<()> {
         standard(node)?;
+        if known.contains(&node.op) {
+            return Ok(());
+        }
         if !READ.contains(&node.op) {
             return Err("not an operator that is read".into());
         }
@@ -263,7 +286,8 @@ impl<'a> Importer<'a, '_> {
                 let pool = MaxPool2d { kernel: [shape.h, shape.w], ..MaxPool2d::new(1) };
                 self.pooled(node, &x, pool)
             }
-            "ReduceMean" => self.reduce_mean(node),
+            "ReduceMean" | "ReduceMax" => self.reduce(node),
+            "Expand" => self.expand(node),
             "Add" | "Sum" | "Mul" | "Sub" | "Div" => self.arithmetic(node),
             "Concat" => self.concat(node),
             "Pad" => self.pad(node),
@@ -414,10 +438,10 @@ impl<'a> Importer<'a, '_> {
         };
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
         let id = self.add(name.clone(), conv, &[input])?;
-        self.keep(&name, "weight", weight.dims.clone(), weight.to_floats());
+        self.keep(&name, "weight", weight.dims.clone(), weight.to_floats())?;
         if bias == Bias::With {
             let bias = self.vector(node, 2, filters)?;
-            self.keep(&name, "bias", vec![filters], bias);
+            self.keep(&name, "bias", vec![filters], bias)?;
         }
         Ok(self.channels(id))
     }
@@ -448,7 +472,7 @@ impl<'a> Importer<'a, '_> {
         let id = self.add(name.clone(), norm, &[x.node])?;
         for (at, parameter) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
             let numbers = self.vector(node, at, channels)?;
-            self.keep(&name, parameter, vec![channels], numbers);
+            self.keep(&name, parameter, vec![channels], numbers)?;
         }
         Ok(Activation { node: id, ..x })
     }
@@ -464,9 +488,11 @@ impl<'a> Importer<'a, '_> {
         match (bound("min", 1)?, bound("max", 2)?) {
             (Some(0.0), Some(6.0)) => self.unary(node, Relu6 {}),
             (Some(0.0), None) => self.unary(node, Relu {}),
-            (Some(low), Some(high)) => self.unary(node, Clamp { low, high }),
             (None, None) => self.activation(node, 0),
-            (low, high) => Err(format!("bounds {low:?} and {high:?}; both, or 0 below, are read")),
+            (low, high) => {
+                let (low, high) = (low.unwrap_or(-f32::MAX), high.unwrap_or(f32::MAX));
+                self.unary(node, Clamp { low, high })
+            }
         }
     }
 
@@ -533,7 +559,9 @@ impl<'a> Importer<'a, '_> {
         if kernel == sides && begin == [0; 2] && end == [0; 2] {
             return self.pooled(node, &x, GlobalAvgPool {});
         }
-        let divisor = if count_padding { Divisor::Window } else { Divisor::Pixels };
+        // Of windows that reach beyond an image without padding only the pixels count.
+        let divisor =
+            if count_padding && (padded || end == [0; 2]) { Divisor::Window } else { Divisor::Pixels };
         self.pooled(node, &x, AvgPool2d { kernel, stride, padding: begin, trailing, divisor })
     }
 
@@ -542,28 +570,58 @@ impl<'a> Importer<'a, '_> {
         self.pooled(node, &x, GlobalAvgPool {})
     }
 
-    fn reduce_mean(&mut self, node: &Node<'a>) -> Outcome<Activation> {
+    /// The mean or the largest over rows and columns, or over one of them.
+    fn reduce(&mut self, node: &Node<'a>) -> Outcome<Activation> {
         let x = self.activation(node, 0)?;
-        let rank = x.dims.len();
+        let (shape, rank) = (self.shapes[x.node], x.dims.len());
         let axes = self.axes(node)?.unwrap_or_default();
         let mut axes: Vec<usize> = axes.iter().map(|&at| axis(at, rank)).collect::<Outcome<_>>()?;
         axes.sort_unstable();
-        let spatial: &[usize] = if x.layout == Layout::Nhwc { &[1, 2] } else { &[2, 3] };
-        let right = matches!(x.layout, Layout::Channels | Layout::Nhwc) && rank == 4 && self.is_plain(&x);
-        if !right || axes != spatial {
-            return Err(format!("the mean over axes {axes:?} of {:?}; rows and columns are read", x.dims));
-        }
-        let name = self.name(node, None);
-        let id = self.add(name, GlobalAvgPool {}, &[x.node])?;
-        let c = self.shapes[id].c;
-        let keeps = int(node, "keepdims", 1)? == 1;
-        Ok(match (keeps, x.layout) {
-            (true, Layout::Nhwc) => {
-                Activation { node: id, dims: vec![self.batch, 1, 1, c], layout: Layout::Nhwc }
+        let kernel = match (x.layout, axes.as_slice()) {
+            (Layout::Channels, [2]) if x.dims == [self.batch, shape.c, shape.pixels()] => [shape.h, shape.w],
+            (Layout::Channels, [2, 3]) | (Layout::Nhwc, [1, 2]) if rank == 4 && self.is_plain(&x) => {
+                [shape.h, shape.w]
             }
-            (true, _) => self.channels(id),
-            (false, _) => Activation { node: id, dims: vec![self.batch, c], layout: Layout::Channels },
-        })
+            (Layout::Channels, [2]) if rank == 4 && self.is_plain(&x) => [shape.h, 1],
+            (Layout::Channels, [3]) if rank == 4 && self.is_plain(&x) => [1, shape.w],
+            _ => return Err(format!("axes {axes:?} of {:?}; rows and columns are read", x.dims)),
+        };
+        let op: Op = match node.op {
+            "ReduceMax" => MaxPool2d { kernel, ..MaxPool2d::new(1) }.into(),
+            _ if kernel == [shape.h, shape.w] => GlobalAvgPool {}.into(),
+            _ => AvgPool2d { kernel, ..AvgPool2d::new(1) }.into(),
+        };
+        let name = self.name(node, None);
+        let id = self.add(name, op, &[x.node])?;
+        let keeps = int(node, "keepdims", 1)? == 1;
+        let mut dims = x.dims.clone();
+        axes.iter().for_each(|&at| dims[at] = 1);
+        if !keeps {
+            dims = (0..rank).filter(|at| !axes.contains(at)).map(|at| dims[at]).collect();
+        }
+        let layout = if keeps { x.layout } else { Layout::Channels };
+        Ok(Activation { node: id, dims, layout })
+    }
+
+    /// One number a channel, repeated for each pixel.
+    fn expand(&mut self, node: &Node<'a>) -> Outcome<Activation> {
+        let (x, shape) = self.nchw(node, 0)?;
+        let wanted = self.required(node, 1)?.to_ints()?;
+        let told = || format!("{:?} as {wanted:?}; one number a channel, for each pixel, is read", x.dims);
+        let sides: Vec<usize> = match wanted.len().checked_sub(4) {
+            Some(0) => wanted.iter().zip(&x.dims),
+            _ => return Err(told()),
+        }
+        .map(|(&side, &own)| usize::try_from(side).unwrap_or(0).max(own))
+        .collect();
+        let fits = wanted.iter().all(|side| (1..=LARGEST_STEP).contains(side));
+        if fits && sides == x.dims {
+            return Ok(x);
+        }
+        if !fits || shape.pixels() != 1 || sides[..2] != x.dims[..2] {
+            return Err(told());
+        }
+        Ok(Activation { dims: sides, layout: Layout::Repeated, ..x })
     }
 
     fn arithmetic(&mut self, node: &Node<'a>) -> Outcome<Activation> {
@@ -654,6 +712,7 @@ impl<'a> Importer<'a, '_> {
                 *bias = Bias::With;
             }
             let name = self.nodes[x.node].name.clone();
+            self.work(self.tensors.get(&format!("{name}.weight")).map_or(0, |weight| weight.data.len()))?;
             if let (Some(scale), Some(weight)) = (&scale, self.tensors.get_mut(&format!("{name}.weight"))) {
                 let row_len = weight.data.len() / channels.max(1);
                 for (row, scale) in weight.data.chunks_exact_mut(row_len.max(1)).zip(scale) {
@@ -668,16 +727,15 @@ impl<'a> Importer<'a, '_> {
                     *sum = *sum * scale.as_ref().map_or(1.0, |scale| scale[k])
                         + offset.as_ref().map_or(0.0, |offset| offset[k]);
                 }
-                self.keep(&name, "bias", vec![channels], sums);
+                self.keep(&name, "bias", vec![channels], sums)?;
             }
             return Ok(x);
         }
         let name = self.name(node, None);
         let conv = Conv2d { groups: channels, ..Conv2d::new(channels, channels, [1, 1]) };
         let id = self.add(name.clone(), conv, &[x.node])?;
-        self.spend(2 * channels)?;
-        self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]));
-        self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]));
+        self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]))?;
+        self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]))?;
         if let Some(same) = same {
             self.lines.insert(id, same);
         }
@@ -707,8 +765,15 @@ impl<'a> Importer<'a, '_> {
 
     /// The sum or product of activations.
     fn joined(&mut self, node: &Node<'a>) -> Outcome<Activation> {
-        let parts: Vec<Activation> =
+        let mut parts: Vec<Activation> =
             (0..node.inputs.len()).map(|at| self.activation(node, at)).collect::<Outcome<_>>()?;
+        // A product takes a gate as it was before it was repeated for each pixel.
+        let repeated = parts.iter().position(|part| part.layout == Layout::Repeated);
+        if let ("Mul", [a, b], Some(at)) = (node.op, parts.as_slice(), repeated)
+            && a.dims == b.dims
+        {
+            parts[at] = self.channels(parts[at].node);
+        }
         let shape = |x: &Activation| self.shapes[x.node];
         let told = || {
             let dims: Vec<String> = parts.iter().map(|part| format!("{:?}", part.dims)).collect();
@@ -845,6 +910,7 @@ impl<'a> Importer<'a, '_> {
             }
         }
         let [[before, after], [top, bottom], [left, right]] = sides;
+        self.work(before + after)?;
         let mut id = x.node;
         let padding = Padding { top, left, bottom, right };
         if padding != Padding::default() {
@@ -877,6 +943,7 @@ impl<'a> Importer<'a, '_> {
                 input = self.nodes[id].inputs[0];
             }
         }
+        self.hold(size_of_val(pad.source.as_slice()))?;
         let name = self.name(node, None);
         self.add(name, pad, &[input])
     }
@@ -919,6 +986,9 @@ impl<'a> Importer<'a, '_> {
             (Some(starts), Some(ends)) => (starts.to_vec(), ends.to_vec()),
             _ => (self.required(node, 1)?.to_ints()?, self.required(node, 2)?.to_ints()?),
         };
+        if starts.len() > dims.len() {
+            return Err(format!("parts of {} axes of {dims:?}", starts.len()));
+        }
         let axes = match ints(node, "axes")? {
             Some(axes) => Some(axes.to_vec()),
             None => self.optional(node, 3)?.map(|axes| axes.to_ints()).transpose()?,
@@ -959,6 +1029,12 @@ impl<'a> Importer<'a, '_> {
         let x = self.activation(node, 0)?;
         let indices = self.required(node, 1)?;
         let at = axis(int(node, "axis", 0)?, x.dims.len())?;
+        if at > 0 && x.dims[at] == 1 && indices.dims.is_empty() {
+            places(&indices.to_ints()?, 1)?;
+            let mut dims = x.dims.clone();
+            dims.remove(at);
+            return self.reshape(node, &x, dims);
+        }
         if !self.is_plain(&x) || Self::axis_of(&x, at) != Some(0) || indices.dims.len() != 1 {
             return Err(format!("entries of axis {at} of {:?}; channels are read", x.dims));
         }
@@ -1014,7 +1090,7 @@ impl<'a> Importer<'a, '_> {
             Layout::Channels | Layout::Nhwc if shape.pixels() == 1 => {
                 Ok(Activation { node: x.node, dims, layout: Layout::Channels })
             }
-            Layout::Channels if dims.len() == 2 && x.dims == canonical && inner() == shape.len() => {
+            Layout::Channels if dims.len() == 2 && inner() == shape.len() => {
                 let name = self.name(node, None);
                 Ok(Activation {
                     node: self.add(name, Flatten {}, &[x.node])?,
@@ -1025,9 +1101,11 @@ impl<'a> Importer<'a, '_> {
             Layout::Nhwc if dims.len() == 2 && inner() == shape.len() => {
                 Ok(Activation { node: x.node, dims, layout: Layout::FlatHwc })
             }
+            Layout::Channels if dims == canonical || dims == [self.batch, shape.c, shape.pixels()] => {
+                Ok(Activation { node: x.node, dims, layout: Layout::Channels })
+            }
             Layout::Channels
-                if x.dims == canonical
-                    && dims.len() == 5
+                if dims.len() == 5
                     && dims[1].checked_mul(dims[2]) == Some(shape.c)
                     && dims[3..] == [shape.h, shape.w] =>
             {
@@ -1111,7 +1189,7 @@ impl<'a> Importer<'a, '_> {
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
         let id =
             self.add(name.clone(), Linear { in_features: inputs, out_features: outputs, bias }, &[input])?;
-        self.keep(&name, "weight", vec![outputs, inputs], numbers);
+        self.keep(&name, "weight", vec![outputs, inputs], numbers)?;
         if has_bias {
             let bias = self.required(node, 2)?;
             let told = || format!("a bias of {:?} for {outputs} outputs", bias.dims);
@@ -1120,7 +1198,7 @@ impl<'a> Importer<'a, '_> {
                 (len, [_] | [1, _]) if len == outputs => bias.to_floats(),
                 _ => return Err(told()),
             };
-            self.keep(&name, "bias", vec![outputs], numbers.iter().map(|x| beta * x).collect());
+            self.keep(&name, "bias", vec![outputs], numbers.iter().map(|x| beta * x).collect())?;
         }
         Ok(Activation { node: id, dims: vec![self.batch, outputs], layout: Layout::Channels })
     }
@@ -1145,6 +1223,7 @@ pub(super) fn places(indices: &[i64], side: usize) -> Outcome<Vec<usize>> {
 /// The dimensions that `Reshape` asks for: 0 is as before, -1 is what is left.
 pub(super) fn reshaped(dims: &[usize], wanted: &[i64], zero_is_zero: bool) -> Outcome<Vec<usize>> {
     let told = || format!("{dims:?} as {wanted:?}");
+    few(wanted.len())?;
     let total = count(dims)?;
     let mut open = None;
     let mut sides = Vec::with_capacity(wanted.len());
@@ -1178,6 +1257,7 @@ pub(super) fn squeezed(op: &str, dims: &[usize], axes: Option<&[i64]>) -> Outcom
     };
     if op == "Unsqueeze" {
         let axes = axes.ok_or("no axes")?;
+        few(dims.len() + axes.len())?;
         let mut more = dims.to_vec();
         for at in resolve(axes, dims.len() + axes.len())? {
             if at > more.len() {

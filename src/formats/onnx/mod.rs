@@ -12,4 +12,4 @@ mod schema;
 mod wire;
 
 pub use export::export;
-pub use import::{Imported, Options, import};
+pub use import::{Beside, Imported, Options, import};

@@ -2,20 +2,22 @@
 
 use super::wire::{Damage, Fields, Value};
 
-/// Most nodes, initialisers and inputs of a file, and most inputs, outputs and attributes of a node: above any network,
-/// below what a hostile file could make of its bytes.
+/// Most nodes, initialisers and inputs of a file, and most inputs, outputs and attributes of a node and of all nodes
+/// together: above any network, below what a hostile file could make of its bytes.
 const MOST_NODES: usize = 100_000;
 const MOST_PARTS: usize = 10_000;
+const MOST_ATTRIBUTES: usize = 64;
+const MOST_IN_ALL: usize = 1 << 18;
 
 /// Most dimensions of a tensor, and numbers of a list among the attributes.
-const MOST_DIMS: usize = 16;
+pub(super) const MOST_DIMS: usize = 16;
 const MOST_LISTED: usize = 4096;
 
 /// Most whole numbers that a tensor may have written one by one.
 const MOST_INTS: usize = 1 << 24;
 
 fn push<T>(list: &mut Vec<T>, item: T, most: usize) -> Result<(), Damage> {
-    if list.len() == most {
+    if list.len() >= most {
         return Err("more parts than a network has");
     }
     list.push(item);
@@ -87,8 +89,13 @@ pub(super) struct Graph<'a> {
 impl<'a> Graph<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, Damage> {
         let mut graph = Graph::default();
+        let mut parts = 0;
         read(bytes, |field, value| match field {
-            1 => push(&mut graph.nodes, Node::parse(value.bytes()?)?, MOST_NODES),
+            1 => {
+                let node = Node::parse(value.bytes()?)?;
+                parts += node.inputs.len() + node.outputs.len() + node.attributes.len();
+                push(&mut graph.nodes, node, if parts > MOST_IN_ALL { 0 } else { MOST_NODES })
+            }
             5 => push(&mut graph.initializers, Tensor::parse(value.bytes()?)?, MOST_NODES),
             11 => push(&mut graph.inputs, ValueInfo::parse(value.bytes()?)?, MOST_NODES),
             12 => push(&mut graph.outputs, ValueInfo::parse(value.bytes()?)?, MOST_PARTS),
@@ -118,7 +125,7 @@ impl<'a> Node<'a> {
                 2 => push(&mut node.outputs, value.text()?, MOST_PARTS)?,
                 3 => node.name = value.text()?,
                 4 => node.op = value.text()?,
-                5 => push(&mut node.attributes, Attribute::parse(value.bytes()?)?, MOST_PARTS)?,
+                5 => push(&mut node.attributes, Attribute::parse(value.bytes()?)?, MOST_ATTRIBUTES)?,
                 7 => node.domain = value.text()?,
                 _ => {}
             }
