@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use centripetal::data::Checksum;
 use centripetal::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::args::RunArgs;
 use crate::files::{self, Claim, remove};
 use crate::metrics;
-use crate::progress::to_json;
+use crate::progress::{Console, to_json};
 
 /// The network before pruning.
 pub(crate) const BASE: &str = "base.safetensors";
@@ -206,6 +207,13 @@ impl RunFolder {
         self.resumes
     }
 
+    /// The report of the run that is to go on here, if it has already ended with the file `made`; says so.
+    pub(crate) fn ended(&self, console: &Console, made: &str) -> Option<Value> {
+        let report = finished(&self.path, self.command, made).filter(|_| self.resumes)?;
+        console.note(&format!("{} is finished", self.path.join(made).display()));
+        Some(report)
+    }
+
     /// The report of the training of the base that is pruned here, to be kept inside the new one.
     pub(crate) fn training(&self) -> Option<&Value> {
         self.training.as_ref()
@@ -284,12 +292,11 @@ impl Drop for RunFolder {
     }
 }
 
-/// A network's bytes as a setting: FNV-1a.
+/// A network's bytes as a setting.
 pub(crate) fn checksum(bytes: &[u8]) -> Value {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    Value::String(format!("the network with checksum {hash:016x}"))
+    let mut checksum = Checksum::default();
+    checksum.add(bytes);
+    Value::String(format!("the network with checksum {:016x}", checksum.value()))
 }
 
 /// Removes the run in the folder `path`, its settings first.

@@ -135,18 +135,38 @@ impl Normalization {
 /// Images of which [`fingerprint`] reads the pixels, evenly spaced over the data set.
 const FINGERPRINT_IMAGES: usize = 64;
 
-/// A number that another data set most likely does not have, by which a resumed run knows its data again: FNV-1a over
-/// the count, the shape, the class names, all labels, and the pixels of 64 images.
+/// FNV-1a over bytes: a checksum against mistakes, not against malice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Checksum(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Checksum {
+    /// Goes on with `bytes`.
+    pub fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// That of all bytes so far.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// A number that another data set most likely does not have, by which a resumed run knows its data again: the
+/// [`Checksum`] of the count, the shape, the class names, all labels, and the pixels of 64 images.
 ///
 /// # Errors
 /// Those of [`Dataset::image`].
 pub fn fingerprint(dataset: &dyn Dataset) -> Result<u64> {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut add = |bytes: &[u8]| {
-        for &byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
+    let mut checksum = Checksum::default();
+    let mut add = |bytes: &[u8]| checksum.add(bytes);
     let (count, shape) = (dataset.len(), dataset.shape());
     for number in [count].iter().chain(&shape) {
         add(&(*number as u64).to_le_bytes());
@@ -164,7 +184,7 @@ pub fn fingerprint(dataset: &dyn Dataset) -> Result<u64> {
         dataset.image(sample * count / read, &mut image)?;
         add(&image);
     }
-    Ok(hash)
+    Ok(checksum.value())
 }
 
 /// A file's bytes and the name that messages call it by. The library itself opens no files.

@@ -24,7 +24,7 @@ use crate::args::{PruneArgs, Strength};
 use crate::metrics::{self, Log, Phase};
 use crate::progress::{percent, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
-use crate::run_folder::{REPORT, SLIM, WIDE, finished};
+use crate::run_folder::{REPORT, SLIM, WIDE};
 use crate::{command_line, files};
 
 /// What all trainings of one run share.
@@ -89,8 +89,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let [train_images, test_images] = images_of(&splits, fingerprint)?;
     let more = [train_images, test_images, widths_of(&coupling, &clusters)];
     let mut claimed = take(&out, args, &base_bytes, &more)?;
-    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
-        console.note(&format!("{} is finished", paths.slim.display()));
+    if let Some(report) = claimed.ended(console, SLIM) {
         return Ok(Outcome::Done(report));
     }
     let device = scene.open_device()?;

@@ -24,7 +24,7 @@ use crate::args::{Keep, Method, PruneArgs, Strength};
 use crate::metrics::{Log, Phase};
 use crate::progress::{Console, bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
-use crate::run_folder::{FILTERS, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, finished, spare_input};
+use crate::run_folder::{FILTERS, Leave, REPORT, RunFolder, SLIM, Settings, WIDE, spare_input};
 use crate::{command_line, files, filters};
 
 /// The command's name in settings and reports.
@@ -130,8 +130,7 @@ pub(super) fn prune(
     let [train_images, test_images] = images_of(&splits, fingerprint)?;
     let more = [train_images, test_images, widths_of(&coupling, &clusters)];
     let mut folder = take(&out, args, &base_bytes, &more)?;
-    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| folder.resumes()) {
-        console.note(&format!("{} is finished", paths.slim.display()));
+    if let Some(report) = folder.ended(console, SLIM) {
         return Ok(Outcome::Done(report));
     }
     let resumed = if folder.resumes() && paths.wide.exists() {

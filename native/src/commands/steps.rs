@@ -8,12 +8,12 @@ use centripetal::prune::{Clustering, target};
 use centripetal::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::prune::{COMMAND, Paths, Widths, by_method, folder, read_base, take, widths};
+use super::prune::{Paths, Widths, by_method, folder, read_base, take, widths};
 use super::{Outcome, Scene};
 use crate::args::{Keep, PruneArgs};
 use crate::files;
 use crate::progress::{percent, to_json};
-use crate::run_folder::{REPORT, SLIM, finished, spare_input};
+use crate::run_folder::{REPORT, SLIM, spare_input};
 
 /// Eighths that `--max-accuracy-drop` tries when `--keep` names none.
 const EIGHTHS: [u64; 6] = [7, 6, 5, 4, 3, 2];
@@ -34,8 +34,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
     let places: Vec<String> = ratios.iter().map(place).collect();
     places.iter().try_for_each(|place| spare_input("pruning", &args.file, &out.join(place), false))?;
     let mut claimed = take(&out, args, &base_bytes, &[])?;
-    if let Some(report) = finished(&out, COMMAND, SLIM).filter(|_| claimed.resumes()) {
-        scene.console.note(&format!("{} is finished", paths.slim.display()));
+    if let Some(report) = claimed.ended(&scene.console, SLIM) {
         return Ok(Outcome::Done(report));
     }
     if !claimed.resumes() {

@@ -16,7 +16,7 @@ use crate::args::TrainArgs;
 use crate::metrics::{Log, Phase};
 use crate::progress::{duration, grouped, percent, scaled, to_json};
 use crate::run::{self, Ended, Identity, Run, Start};
-use crate::run_folder::{BASE, Leave, REPORT, RunFolder, SLIM, Settings, finished, spare_input};
+use crate::run_folder::{BASE, Leave, REPORT, RunFolder, SLIM, Settings, spare_input};
 use crate::{command_line, files};
 
 /// Its name in settings and report.
@@ -91,8 +91,7 @@ pub(super) fn train(scene: &Scene, args: &TrainArgs, resume: &str) -> Result<Out
     }
     let settings = Settings::new(args, &images_of(&splits, fingerprint)?)?;
     let mut folder = RunFolder::take(&out, COMMAND, settings, Leave::from(&args.run), None)?;
-    if let Some(report) = finished(&out, COMMAND, BASE).filter(|_| folder.resumes()) {
-        console.note(&format!("{} is finished", path.display()));
+    if let Some(report) = folder.ended(console, BASE) {
         return Ok(Outcome::Done(report));
     }
     let resumed = if folder.resumes() && path.exists() {
