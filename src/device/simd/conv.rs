@@ -135,18 +135,32 @@ fn forward(shape: &ConvShape, x: &[f32], weight: &[f32], after: After<'_>, y: &m
         convolution.run(tables, y, Accumulate::Write, |_, filters, packed| {
             for (first, rows) in blocks(filters.len(), is_wide(lanes())) {
                 let packed = &mut packed[first * taps..][..rows * taps];
-                if first + rows > filters.len() {
-                    packed.fill(0.0);
-                }
-                for (row, filter) in filters.clone().skip(first).take(rows).enumerate() {
-                    let weight = &weight[filter * taps..][..taps];
-                    for (packed, weight) in packed.chunks_exact_mut(rows).zip(weight) {
-                        packed[row] = *weight;
-                    }
+                let filters = filters.start + first..filters.end.min(filters.start + first + rows);
+                let weight = &weight[filters.start * taps..filters.end * taps];
+                match rows {
+                    8 => pack_block::<8>(weight, taps, packed),
+                    6 => pack_block::<6>(weight, taps, packed),
+                    _ => pack_block::<4>(weight, taps, packed),
                 }
             }
         });
     });
+}
+
+/// Lays out the `weight` of at most `M` filters as `[taps][M]`; the columns of those that are missing are zero.
+fn pack_block<const M: usize>(weight: &[f32], taps: usize, packed: &mut [f32]) {
+    let packed = packed.as_chunks_mut::<M>().0;
+    if weight.len() == M * taps {
+        let filters: [&[f32]; M] = std::array::from_fn(|row| &weight[row * taps..][..taps]);
+        for (tap, packed) in packed.iter_mut().enumerate().take(taps) {
+            *packed = std::array::from_fn(|row| filters[row][tap]);
+        }
+        return;
+    }
+    packed.fill([0.0; M]);
+    for (row, filter) in weight.chunks_exact(taps).enumerate() {
+        packed.iter_mut().zip(filter).for_each(|(packed, weight)| packed[row] = *weight);
+    }
 }
 
 /// Input gradient: `dx` `[N,C,H,W]` from `dy` `[N,K,P,Q]` and `weight` `[K,C/groups,R,S]`.

@@ -10,6 +10,7 @@
 //! own, as wide as the outputs ([`Axis::apart`]): neighbouring rows of outputs are then neighbours in the copy.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -174,7 +175,7 @@ impl Axis {
     }
 
     /// Elements of `phase` that exist in the input, as a range of the copy.
-    fn present(&self, phase: usize) -> std::ops::Range<usize> {
+    fn present(&self, phase: usize) -> Range<usize> {
         let before = |limit: isize| {
             let elements = limit + self.lead - phase as isize;
             if elements <= 0 { 0 } else { (elements as usize).div_ceil(self.stride).min(self.extent) }
@@ -303,6 +304,19 @@ impl WithSimd for Fill<'_> {
                 let present = cols.present(col_phase);
                 let bordered = present.len() < cols.extent || present_rows.len() < rows.extent;
                 let empty = present.is_empty() || present_rows.is_empty();
+                if rows.stride == 1 && cols.stride == 1 && cols.extent == cols.size && !empty {
+                    let [from, to] = [present_rows.start, present_rows.end].map(|row| row * cols.extent);
+                    let first = rows.element(row_phase, present_rows.start) * cols.size
+                        + cols.element(col_phase, present.start);
+                    for (x, copy) in self.x.chunks_exact(area).zip(self.copy.chunks_exact_mut(channel)) {
+                        let plane = &mut copy[start..start + floats];
+                        plane[..from].fill(0.0);
+                        plane[to..].fill(0.0);
+                        copy_plane::<S>(&x[first..], cols.extent, &present, &mut plane[from..to]);
+                    }
+                    start += floats;
+                    continue;
+                }
                 for (x, copy) in self.x.chunks_exact(area).zip(self.copy.chunks_exact_mut(channel)) {
                     let plane = &mut copy[start..start + floats];
                     if bordered {
@@ -315,8 +329,29 @@ impl WithSimd for Fill<'_> {
                         + cols.element(col_phase, present.start);
                     let lines = x[first..].chunks(rows.stride * cols.size);
                     let copies = plane[present_rows.start * cols.extent..].chunks_exact_mut(cols.extent);
-                    for (copy, line) in copies.take(present_rows.len()).zip(lines) {
-                        copy_line::<S>(line, cols.stride, &mut copy[present.clone()]);
+                    let both = copies.take(present_rows.len()).zip(lines);
+                    let start = present.start;
+                    match (cols.stride, present.len()) {
+                        (1, len) if len == S::F32_LANES => copy_lines::<S, 1>(both, start),
+                        (1, len) if len == 2 * S::F32_LANES => copy_lines::<S, 2>(both, start),
+                        (1, 8..16) => copy_short_lines::<8>(both, &present),
+                        (1, 4..8) => copy_short_lines::<4>(both, &present),
+                        (1, _) => {
+                            for (copy, line) in both {
+                                copy_line::<S>(line, &mut copy[present.clone()]);
+                            }
+                        }
+                        (2, _) => {
+                            for (copy, line) in both {
+                                copy_every_second(line, &mut copy[present.clone()]);
+                            }
+                        }
+                        (stride, _) => {
+                            for (copy, line) in both {
+                                let line = line.iter().step_by(stride);
+                                copy[present.clone()].iter_mut().zip(line).for_each(|(to, from)| *to = *from);
+                            }
+                        }
                     }
                 }
                 start += floats;
@@ -331,10 +366,52 @@ impl WithSimd for Fill<'_> {
     }
 }
 
-/// `copy[i] = line[i * stride]`.
+/// Lines as wide as those of the input at once: their columns `present` are `x`, which begins with the first of them and
+/// goes on through all lines; the other columns become zero.
 #[inline(always)]
-fn copy_line<S: Simd>(line: &[f32], stride: usize, copy: &mut [f32]) {
-    if stride == 1 && copy.len() >= S::F32_LANES {
+fn copy_plane<S: Simd>(x: &[f32], width: usize, present: &Range<usize>, lines: &mut [f32]) {
+    let len = (lines.len() - present.start).min(x.len());
+    copy_line::<S>(x, &mut lines[present.start..][..len]);
+    for border in (0..present.start).chain(present.end..width) {
+        lines.iter_mut().skip(border).step_by(width).for_each(|element| *element = 0.0);
+    }
+}
+
+/// `copy[present][i] = line[i]` by two arrays that overlap where they must; `N <= present.len() <= 2 * N`.
+#[inline(always)]
+fn copy_short_lines<'a, const N: usize>(
+    lines: impl Iterator<Item = (&'a mut [f32], &'a [f32])>,
+    present: &Range<usize>,
+) {
+    let last = present.len() - N;
+    for (copy, line) in lines {
+        let copy = &mut copy[present.clone()];
+        if let (Some(first), Some(end)) = (line.first_chunk::<N>(), line[last..].first_chunk::<N>()) {
+            copy[..N].copy_from_slice(first);
+            copy[last..].copy_from_slice(end);
+        }
+    }
+}
+
+/// `copy[start + i] = line[i]` for lines of `V` whole vectors.
+#[inline(always)]
+fn copy_lines<'a, S: Simd, const V: usize>(
+    lines: impl Iterator<Item = (&'a mut [f32], &'a [f32])>,
+    start: usize,
+) {
+    for (copy, line) in lines {
+        let from = S::as_simd_f32s(&line[..V * S::F32_LANES]).0.first_chunk::<V>();
+        let to = S::as_mut_simd_f32s(&mut copy[start..][..V * S::F32_LANES]).0.first_chunk_mut::<V>();
+        if let (Some(to), Some(from)) = (to, from) {
+            *to = *from;
+        }
+    }
+}
+
+/// `copy[i] = line[i]`.
+#[inline(always)]
+fn copy_line<S: Simd>(line: &[f32], copy: &mut [f32]) {
+    if copy.len() >= S::F32_LANES {
         // Whole vectors, the last of which overlaps its neighbour: lines are too short for a call of memcpy.
         let last = copy.len() - S::F32_LANES;
         let end = load::<S>(line, last);
@@ -342,22 +419,24 @@ fn copy_line<S: Simd>(line: &[f32], stride: usize, copy: &mut [f32]) {
             *to = *from;
         }
         S::as_mut_simd_f32s(&mut copy[last..]).0[0] = end;
-    } else if stride == 2 {
-        // Eight at a time by arrays of known size, which compilers turn into shuffles.
-        let (blocks, rest) = copy.as_chunks_mut::<8>();
-        let done = 16 * blocks.len();
-        for (to, from) in blocks.iter_mut().zip(line.chunks(16)) {
-            if let Some(from) = from.first_chunk::<15>() {
-                *to = std::array::from_fn(|i| from[2 * i]);
-            }
-        }
-        for (to, from) in rest.iter_mut().zip(line[done.min(line.len())..].iter().step_by(2)) {
-            *to = *from;
-        }
     } else {
-        for (to, from) in copy.iter_mut().zip(line.iter().step_by(stride)) {
-            *to = *from;
+        copy.iter_mut().zip(line).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// `copy[i] = line[2 * i]`.
+#[inline(always)]
+fn copy_every_second(line: &[f32], copy: &mut [f32]) {
+    // Eight at a time by arrays of known size, which compilers turn into shuffles.
+    let (blocks, rest) = copy.as_chunks_mut::<8>();
+    let done = 16 * blocks.len();
+    for (to, from) in blocks.iter_mut().zip(line.chunks(16)) {
+        if let Some(from) = from.first_chunk::<15>() {
+            *to = std::array::from_fn(|i| from[2 * i]);
         }
+    }
+    for (to, from) in rest.iter_mut().zip(line[done.min(line.len())..].iter().step_by(2)) {
+        *to = *from;
     }
 }
 
