@@ -262,6 +262,9 @@ test.describe('what readers get wrong', () => {
     await run(within, into('    loop { }'), 'stopped');
     await expect(within.getByText('went round more than 20,000 times')).toBeVisible();
     await run(within, into('    var a = 1u;\n    while a > 0u { a = a + 1u; for (; a > 0u; ) { a |= 1u; } }'), 'stopped');
+    // The rounds of a loop that another one calls are counted over all calls: 20,000 times 20,000 would lose the device.
+    const helper = '\nfn endless() -> u32 { var a = 1u; while a > 0u { a |= 1u; } return a; }\n';
+    await run(within, into('    for (var a = 1u; a > 0u; ) { a = endless(); }') + helper, 'stopped');
 
     await run(within, real.replace('@workgroup_size(64)', '@workgroup_size(1024)'), 'syntax');
     await expect(within.getByText('a workgroup of 1024 x 1 x 1 invocations is too large')).toBeVisible();

@@ -52,7 +52,7 @@ export type Outcome =
   | { kind: 'refused'; message: string }
   | { kind: 'no-gpu' };
 
-/** Rounds that each loop of a function may make in one call. */
+/** Rounds that each loop may make in one invocation. */
 const ROUNDS = 20_000;
 
 const tables = new Map<string, Promise<Kernel>>();

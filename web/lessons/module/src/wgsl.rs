@@ -3,10 +3,16 @@
 //! A loop that never ends takes a GPU down, and with it the windows of the reader's desktop. So what is run is not quite what
 //! was written: every loop counts its rounds and breaks when there are too many, and then says so in a buffer of its own.
 //! The additions are put into the lines that are there, so every line keeps its number.
+//!
+//! A count is kept for the whole invocation: a loop in a function that another loop calls would else have as many rounds in
+//! each call. It is a variable of the entry point, handed down by pointer. One `var<private>` would do without that, but what
+//! it holds is never the same in all invocations for the compiler, and then no barrier may stand in a loop that it ends.
 
 use naga::front::wgsl;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Most invocations in a workgroup that every WebGPU adapter has.
 const MAX_INVOCATIONS: u32 = 256;
@@ -14,7 +20,7 @@ const MAX_INVOCATIONS: u32 = 256;
 /// Binding of the buffer that says that a loop was ended: after the most that a kernel has (a uniform and 8 buffers).
 pub(crate) const FLAG_BINDING: u32 = 15;
 
-/// Parses and validates `source`; the guarded shader ends its loops after `rounds` rounds of each loop in one call of its function.
+/// Parses and validates `source`; the guarded shader ends its loops after `rounds` rounds of each loop in one invocation.
 pub(crate) fn check(source: &str, rounds: u32) -> Value {
     let module = match wgsl::parse_str(source) {
         Ok(module) => module,
@@ -43,7 +49,8 @@ pub(crate) fn check(source: &str, rounds: u32) -> Value {
         );
         return problem(&message, &[note], None, source);
     }
-    json!({ "ok": true, "workgroup": [x, y, z], "guarded": guarded(source, rounds) })
+    let entries: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+    json!({ "ok": true, "workgroup": [x, y, z], "guarded": guarded(source, &entries, rounds) })
 }
 
 fn causes(error: &dyn std::error::Error) -> Vec<String> {
@@ -84,47 +91,145 @@ fn blanked(source: &str) -> Vec<u8> {
             i += 1;
         }
     }
+    // Spaces and ends of lines outside of ASCII that WGSL knows.
+    for (at, letter) in source.char_indices() {
+        if matches!(letter, '\u{85}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}') {
+            text[at..at + letter.len_utf8()].fill(b' ');
+        }
+    }
     text
 }
 
+/// Letters outside of ASCII may be part of a name; the spaces among them are blanked.
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
-/// The shader with a counter in every function that has loops.
-fn guarded(source: &str, rounds: u32) -> String {
-    let text = blanked(source);
-    let mut insertions: Vec<(usize, String)> = Vec::new();
-    let mut body = None;
-    let mut i = 0;
-    while i < text.len() {
-        if !is_word(text[i]) || (i > 0 && is_word(text[i - 1])) {
-            i += 1;
-            continue;
+/// Where the words of `text` stand.
+fn words(text: &[u8]) -> Vec<Range<usize>> {
+    let mut words: Vec<Range<usize>> = Vec::new();
+    for i in (0..text.len()).filter(|&i| is_word(text[i])) {
+        match words.last_mut() {
+            Some(word) if word.end == i => word.end = i + 1,
+            _ => words.push(i..i + 1),
         }
-        let end = (i..text.len()).find(|&j| !is_word(text[j])).unwrap_or(text.len());
-        let brace = |from: usize| (from..text.len()).find(|&j| text[j] == b'{');
-        match &text[i..end] {
-            b"fn" => body = brace(end),
-            b"loop" | b"while" => {
-                if let (Some(function), Some(at)) = (body, brace(end)) {
-                    guard(&mut insertions, function, at);
-                }
-            }
+    }
+    words
+}
+
+/// A function: places in the text.
+struct Function<'a> {
+    name: &'a [u8],
+    /// After the bracket that opens its parameters.
+    parameters: usize,
+    /// After the brace that opens its body.
+    body: usize,
+    /// After the brace that opens each loop's body: the loop's name.
+    loops: Vec<usize>,
+    /// The function that is called, and the place after the bracket that opens the arguments.
+    calls: Vec<(usize, usize)>,
+    /// The loops of this function, and of all that it calls.
+    reach: BTreeSet<usize>,
+}
+
+/// The functions of a shader without comments.
+fn functions(text: &[u8]) -> Vec<Function<'_>> {
+    let next = |from: usize, what: u8| (from..text.len()).find(|&j| text[j] == what);
+    let words = words(text);
+    let mut functions: Vec<Function<'_>> = Vec::new();
+    for pair in words.windows(2).filter(|pair| &text[pair[0].clone()] == b"fn") {
+        let name = pair[1].clone();
+        if let (Some(parameters), Some(body)) = (next(name.end, b'('), next(name.end, b'{')) {
+            let (name, parameters, body) = (&text[name], parameters + 1, body + 1);
+            functions.push(Function {
+                name,
+                parameters,
+                body,
+                loops: Vec::new(),
+                calls: Vec::new(),
+                reach: BTreeSet::new(),
+            });
+        }
+    }
+    let names: Vec<&[u8]> = functions.iter().map(|function| function.name).collect();
+    for (i, word) in words.iter().enumerate() {
+        let declared = i > 0 && &text[words[i - 1].clone()] == b"fn";
+        let function = functions.iter_mut().rfind(|function| function.body <= word.start);
+        let (Some(function), false) = (function, declared) else { continue };
+        let start = match &text[word.clone()] {
+            b"loop" | b"while" => next(word.end, b'{'),
             b"for" => {
                 let mut depth = 0;
-                let close = (end..text.len()).find(|&j| {
+                let close = (word.end..text.len()).find(|&j| {
                     depth += i32::from(text[j] == b'(') - i32::from(text[j] == b')');
                     depth == 0 && text[j] == b')'
                 });
-                if let (Some(function), Some(at)) = (body, close.and_then(brace)) {
-                    guard(&mut insertions, function, at);
-                }
+                close.and_then(|close| next(close, b'{'))
             }
-            _ => {}
-        }
-        i = end;
+            called => {
+                let callee = names.iter().position(|name| *name == called);
+                let opens = (word.end..text.len()).find(|&j| !text[j].is_ascii_whitespace());
+                if let (Some(callee), Some(at)) = (callee, opens.filter(|&j| text[j] == b'(')) {
+                    function.calls.push((callee, at + 1));
+                }
+                None
+            }
+        };
+        function.loops.extend(start.map(|brace| brace + 1));
     }
+    for function in &mut functions {
+        function.reach.extend(&function.loops);
+    }
+    // WGSL has no recursion, so as many rounds as there are functions are enough.
+    for _ in 0..functions.len() {
+        for i in 0..functions.len() {
+            let below: Vec<usize> = functions[i]
+                .calls
+                .iter()
+                .flat_map(|&(callee, _)| &functions[callee].reach)
+                .copied()
+                .collect();
+            functions[i].reach.extend(below);
+        }
+    }
+    functions
+}
+
+/// The shader with a counter for every loop: a variable of the entry point, which the functions get by pointer.
+///
+/// Each loop has a counter of its own: one that several loops share would not be the same in all invocations after a loop
+/// whose rounds differ, and then no barrier may stand in a later loop.
+fn guarded(source: &str, entries: &[&str], rounds: u32) -> String {
+    let text = blanked(source);
+    let functions = functions(&text);
+    let name = |at: &usize| format!("lesson_rounds_{at}");
+    let mut insertions: Vec<(usize, String)> = Vec::new();
+    // Into a list that begins at a place: with a comma if more follows.
+    let list = |at: usize, items: Vec<String>| {
+        let last = text[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b')');
+        (at, items.join(", ") + if last || items.is_empty() { "" } else { ", " })
+    };
+    for function in &functions {
+        let is_entry = entries.iter().any(|entry| entry.as_bytes() == function.name);
+        let (star, and) = if is_entry { ("", "&") } else { ("*", "") };
+        if is_entry {
+            let variables = function.reach.iter().map(|at| format!(" var {} = 0u;", name(at)));
+            insertions.push((function.body, variables.collect()));
+        } else {
+            let pointers = function.reach.iter().map(|at| format!("{}: ptr<function, u32>", name(at)));
+            insertions.push(list(function.parameters, pointers.collect()));
+        }
+        for &(callee, at) in &function.calls {
+            let handed = functions[callee].reach.iter().map(|at| format!("{and}{}", name(at)));
+            insertions.push(list(at, handed.collect()));
+        }
+        for at in &function.loops {
+            let count = format!("{star}{}", name(at));
+            let stop = format!(" {count} += 1u; if {count} > lesson_most {{ lesson_flag[0] = 1u; break; }}");
+            insertions.push((*at, stop));
+        }
+    }
+    insertions.retain(|(_, what)| !what.is_empty());
     insertions.sort();
     let mut result = String::with_capacity(source.len() + insertions.len() * 120);
     let mut from = 0;
@@ -145,19 +250,12 @@ fn guarded(source: &str, rounds: u32) -> String {
     result
 }
 
-/// Each loop has a counter of its own, declared where its function begins: one that several loops share would not be the
-/// same in all invocations after a loop whose rounds differ, and then no barrier may stand in a later loop.
-fn guard(insertions: &mut Vec<(usize, String)>, function: usize, at: usize) {
-    let name = format!("lesson_rounds_{at}");
-    insertions.push((function + 1, format!(" var {name} = 0u;")));
-    let stop = format!(" {name}++; if {name} > lesson_most {{ lesson_flag[0] = 1u; break; }}");
-    insertions.push((at + 1, stop));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use centripetal::ops::KERNELS;
+
+    const STOP: &str = " > lesson_most {";
 
     #[test]
     fn every_shader_is_valid_and_stays_so_with_its_loops_guarded() {
@@ -173,12 +271,7 @@ mod tests {
                     .filter(|w| matches!(*w, b"for" | b"while" | b"loop"))
                     .count()
             };
-            assert_eq!(
-                guarded.matches("++; if lesson_rounds_").count(),
-                code(shader.wgsl),
-                "{}",
-                shader.name
-            );
+            assert_eq!(guarded.matches(STOP).count(), code(shader.wgsl), "{}", shader.name);
             assert_eq!(
                 guarded.lines().count(),
                 shader.wgsl.lines().count() + 2 * usize::from(code(shader.wgsl) > 0)
@@ -218,6 +311,57 @@ mod tests {
         }
     }
 
+    /// A shader by which a helper's loop is reached from loops, over functions that come later and barriers.
+    const NESTED: &str = "
+struct Params { len: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> out: array<u32>;
+var<workgroup> shared_sum: array<u32, 4>;
+fn plain(a: u32) -> u32 { return a + 1u; }
+fn größer() -> u32 { for (;;) { } return plain(3u); }
+@compute @workgroup_size(4)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    while params.len > 0u { out[lane] += middle(plain(lane), größer ( )); }
+    for (var i = 0u; i < params.len; i++) { out[lane] += shared_by_all(lane); }
+}
+fn middle(a: u32, b: u32) -> u32 { loop { if a == b { break; } let c = größer(); if c > 9u { continue; } } return a; }
+fn shared_by_all(lane: u32) -> u32 {
+    for (var i = 0u; i < params.len; i++) { shared_sum[lane] = i; workgroupBarrier(); }
+    return shared_sum[3u - lane];
+}
+";
+
+    #[test]
+    fn a_loop_has_one_count_for_the_whole_invocation() {
+        let said = check(NESTED, 9);
+        assert_eq!(said["ok"], true, "{said}");
+        let guarded = said["guarded"].as_str().expect("text");
+        assert_eq!(check(guarded, 9)["ok"], true, "{}\n{guarded}", check(guarded, 9));
+        let at = |before: &str| NESTED.find(before).expect("it is there") + before.len();
+        let helper = format!("lesson_rounds_{}", at("for (;;) {"));
+        let middle = format!("lesson_rounds_{}", at("u32 { loop {"));
+        // Set to 0 where the invocation begins, and nowhere else.
+        for counter in [&helper, &middle] {
+            assert_eq!(guarded.matches(&format!("var {counter} = 0u;")).count(), 1);
+        }
+        let body = guarded.split("fn main(").nth(1).and_then(|main| main.split("fn middle").next());
+        let body = body.expect("main");
+        assert_eq!(body.matches("= 0u;").count(), 1 + 5, "five loops, and a variable of its own: {body}");
+        assert!(body.contains(&format!("größer (&{helper} )")), "{body}");
+        assert!(body.contains("plain(lane)"), "{body}");
+        let (a, b) = (format!("{helper}: ptr<function, u32>"), format!("{middle}: ptr<function, u32>"));
+        assert!(guarded.contains(&format!("fn größer({a}) ")), "{guarded}");
+        assert!(guarded.contains(&format!("fn middle({a}, {b}, a: u32, b: u32)")), "{guarded}");
+        assert!(guarded.contains(&format!("let c = größer({helper});")), "{guarded}");
+        assert!(guarded.contains("fn plain(a: u32)"), "{guarded}");
+        assert!(
+            guarded.contains(&format!(
+                "*{helper} += 1u; if *{helper} > lesson_most {{ lesson_flag[0] = 1u; break; }}"
+            )),
+            "{guarded}"
+        );
+    }
+
     #[test]
     fn comments_hold_no_loops() {
         let said = check(
@@ -225,7 +369,7 @@ mod tests {
             7,
         );
         let guarded = said["guarded"].as_str().expect("text");
-        assert_eq!(guarded.matches("++; if lesson_rounds_").count(), 1);
+        assert_eq!(guarded.matches(STOP).count(), 1);
         assert!(guarded.contains("const lesson_most = 7u;"));
         assert_eq!(check(guarded, 7)["ok"], true);
     }
