@@ -66,6 +66,8 @@
 //! # Ok(()) }
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod data;
 pub mod device;
 pub mod error;

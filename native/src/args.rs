@@ -48,7 +48,8 @@ pub(crate) struct Common {
     /// Where to compute: auto (a hardware GPU if there is one, else the CPU), cpu, gpu or gpu:N
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
-    /// Measure once which kernels are fastest on a GPU, and keep the choice in the cache folder; off: take the default
+    /// Measure once which kernels are fastest on a GPU, and keep the choice and what was compiled in the cache
+    /// folder; off: take the default, and leave that folder alone
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Autotune::On)]
     pub(crate) autotune: Autotune,
     /// Print one JSON document on stdout and nothing else there

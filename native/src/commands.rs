@@ -14,6 +14,7 @@ mod squeeze;
 mod steps;
 mod train;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use serde_json::{Value, json};
 use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
 use crate::progress::Console;
-use crate::{command_line, files, tuning};
+use crate::{command_line, files, pipelines, tuning};
 
 /// How a command ended.
 pub(crate) enum Outcome<T> {
@@ -49,8 +50,9 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
         console: Console::new(&cli.common),
         choice: cli.common.device,
         autotune: cli.common.autotune,
+        opened: RefCell::default(),
     };
-    match cli.command {
+    let outcome = match cli.command {
         None => demo::run(&scene, &crate::args::DemoArgs::default()),
         Some(Command::Demo(args)) => demo::run(&scene, &args),
         Some(Command::Train(args)) => train::run(&scene, &args),
@@ -62,7 +64,11 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
         Some(Command::Export(args)) => export::run(&scene, &args).map(Outcome::Done),
         Some(Command::Devices) => devices::run(&scene).map(Outcome::Done),
         Some(Command::Report(args)) => report::run(&scene, &args).map(Outcome::Done),
+    }?;
+    if let Some(device) = scene.opened.take() {
+        pipelines::keep(&device);
     }
+    Ok(outcome)
 }
 
 /// Where a command speaks and computes.
@@ -70,17 +76,21 @@ struct Scene {
     console: Console,
     choice: DeviceChoice,
     autotune: Autotune,
+    /// The device that was opened last, if it uses the cache folder.
+    opened: RefCell<Option<Arc<Device>>>,
 }
 
 impl Scene {
     /// Opens the device and says which and why.
     fn open_device(&self) -> Result<Arc<Device>> {
-        let device = block_on(Device::open(self.choice))?;
+        let device = Arc::new(block_on(Device::open(self.choice))?);
         self.console.device(device.info());
         if self.autotune == Autotune::On {
             tuning::load(&device);
+            pipelines::load(&device);
+            self.opened.replace(Some(Arc::clone(&device)));
         }
-        Ok(Arc::new(device))
+        Ok(device)
     }
 
     /// Measures the kernels that `graph` needs, where that is not done yet and not turned off.

@@ -1,6 +1,7 @@
 //! The `centripetal` command: train, collapse, cut and certify convolutional networks.
 
 mod args;
+mod cache;
 mod command_line;
 mod commands;
 mod data;
@@ -8,6 +9,7 @@ mod files;
 mod filters;
 mod html;
 mod metrics;
+mod pipelines;
 mod prefetch;
 mod progress;
 mod run;

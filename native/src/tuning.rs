@@ -11,26 +11,12 @@ use centripetal::graph::Graph;
 use centripetal::plan::{Mode, Plan};
 use pollster::block_on;
 
+use crate::cache;
 use crate::files;
 use crate::progress::Console;
 
-/// The file of an adapter; `None` where the system names no cache folder.
-pub(crate) fn path(info: &DeviceInfo) -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || folder("HOME");
-    let cache = folder("XDG_CACHE_HOME").or_else(|| {
-        if cfg!(windows) {
-            folder("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            home().map(|home| home.join("Library/Caches"))
-        } else {
-            home().map(|home| home.join(".cache"))
-        }
-    })?;
-    let words =
-        info.name.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let name = words.map(str::to_lowercase).collect::<Vec<_>>().join("-");
-    Some(cache.join("centripetal").join(format!("tune-{name}.json")))
+fn path(info: &DeviceInfo) -> Option<PathBuf> {
+    cache::path("tune", info, "json")
 }
 
 /// Gives `device` what was measured on its adapter before. A file that is not there, damaged or of another driver or
@@ -65,10 +51,8 @@ pub(crate) fn tune(
         return Ok(());
     }
     let seconds = clock();
-    let kept = path(device.info()).is_some_and(|path| {
-        let made = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok());
-        made && files::write(&path, device.tuning().to_json().as_bytes()).is_ok()
-    });
+    let kept =
+        path(device.info()).is_some_and(|path| cache::keep(&path, device.tuning().to_json().as_bytes()));
     console.note(&format!("measured which kernels are fastest here: {measured} shapes in {seconds:.1} s"));
     if !kept {
         console.warn(
@@ -77,19 +61,4 @@ pub(crate) fn tune(
         );
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_is_named_by_the_adapter() {
-        let mut info = Device::cpu("test").info().clone();
-        info.name = "llvmpipe (LLVM 15.0.6, 256 bits)/../x".to_owned();
-        let name =
-            path(&info).and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-        // Without a home there is no file.
-        assert!(name.is_none_or(|name| name == "tune-llvmpipe-llvm-15-0-6-256-bits-x.json"));
-    }
 }

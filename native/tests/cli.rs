@@ -620,6 +620,41 @@ fn a_lost_gpu_is_told_or_replaced_by_the_cpu() {
     assert_eq!(report["device"]["kind"], "cpu");
 }
 
+#[test]
+fn what_a_driver_compiled_is_kept_and_a_damaged_file_costs_nothing() {
+    if skips_gpu() {
+        return;
+    }
+    let dir = TempDir::new().expect("a folder");
+    let cache = dir.path().join("cache/centripetal");
+    let train = |out: &str, more: &[&str]| {
+        let words =
+            [&["train", "lenet", "--epochs", "1", "--device", "gpu", "--out", out], SMALL, more].concat();
+        let ran = ran(command(&dir, &words).output().expect("starts"));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        read(&dir, &format!("{out}/base.safetensors"))
+    };
+    train("untouched", &["--autotune", "off"]);
+    assert!(!cache.exists());
+    let first = train("first", &[]);
+    let kept = || names(&cache).into_iter().find(|name| name.starts_with("pipelines-"));
+    let Some(name) = kept() else {
+        // Metal and DX12 drivers keep what they compiled by themselves.
+        if cfg!(target_os = "linux") {
+            panic!("no pipelines in {:?}", names(&cache));
+        }
+        println!("skipped: this backend has no pipeline cache");
+        return;
+    };
+    let whole = fs::read(cache.join(&name)).expect("a file");
+    assert!(first == train("second", &[]));
+    for damaged in [&whole[..whole.len() / 2], &[&whole[..20], &[0xff; 40]].concat(), &[]] {
+        fs::write(cache.join(&name), damaged).expect("writes");
+        assert!(first == train("again", &["--force"]));
+        assert_ne!(fs::read(cache.join(&name)).expect("a file"), damaged);
+    }
+}
+
 /// Whether the checks that need a GPU are to be left out; says so.
 fn skips_gpu() -> bool {
     let skips = std::env::var("CENTRIPETAL_SKIP_GPU").is_ok_and(|value| value == "1");

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Multiply-adds of one dispatch, and of one submission: more is run in several. A desktop's watchdog ends what keeps the
@@ -30,6 +30,8 @@ pub(super) struct Gpu {
     queue: wgpu::Queue,
     /// By shader. There are some dozens: looked through, not hashed.
     pipelines: Mutex<Vec<(&'static str, Arc<Pipeline>)>>,
+    /// Where pipelines come from and go to, if there is such a thing.
+    cache: OnceLock<wgpu::PipelineCache>,
     fault: Arc<Mutex<Option<Error>>>,
     limits: Vec<(&'static str, u64)>,
     longest: AtomicU64,
@@ -184,7 +186,8 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("centripetal"),
-            required_features: wgpu::Features::empty(),
+            // Of no kernel's concern: only how long the start takes.
+            required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
             required_limits: baseline,
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -227,11 +230,22 @@ impl Gpu {
         let described = describe(&info, reason);
         let limits = limits_of(&adapter.limits());
         let longest = AtomicU64::new(LONGEST);
-        Ok((Gpu { device, queue, pipelines: Mutex::default(), fault, limits, longest }, described))
+        let (pipelines, cache) = (Mutex::default(), OnceLock::new());
+        Ok((Gpu { device, queue, pipelines, cache, fault, limits, longest }, described))
     }
 
     pub(super) fn limits(&self) -> &[(&'static str, u64)] {
         &self.limits
+    }
+
+    pub(super) fn use_pipeline_cache(&self, open: impl FnOnce(&wgpu::Device) -> wgpu::PipelineCache) {
+        if self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            self.cache.get_or_init(|| open(&self.device));
+        }
+    }
+
+    pub(super) fn pipeline_cache(&self) -> Option<Vec<u8>> {
+        self.cache.get()?.get_data()
     }
 
     pub(super) fn set_longest(&self, work: u64) {
@@ -333,7 +347,7 @@ impl Gpu {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: self.cache.get(),
         });
         Pipeline { layout, pipeline }
     }

@@ -294,6 +294,23 @@ impl Device {
         }
     }
 
+    /// Has pipelines come from, and go into, the cache that `open` makes of wgpu's device. `open` is called where the backend
+    /// has such caches (Vulkan), the first time. wgpu's function that loads a kept one is `unsafe`, so its caller answers for
+    /// the bytes.
+    pub fn use_pipeline_cache(&self, open: impl FnOnce(&wgpu::Device) -> wgpu::PipelineCache) {
+        if let Executor::Gpu(gpu) = &self.executor {
+            gpu.use_pipeline_cache(open);
+        }
+    }
+
+    /// The bytes of the cache in use, to be kept for the next start; `None` without one.
+    pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(gpu) => gpu.pipeline_cache(),
+        }
+    }
+
     /// Has what is recorded from now on run in dispatches and submissions of at most about so many multiply-adds, so that no
     /// watchdog takes the GPU for hung. The default suits GPUs of the last ten years; results do not depend on it.
     pub fn set_longest(&self, multiply_adds: u64) {

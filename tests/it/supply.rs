@@ -1,7 +1,7 @@
 //! What is linked in: licences, sources and duplicates of all dependencies on all platforms. The lists are those of
 //! `.deny.toml`, by which cargo-deny checks the same and the advisories.
 
-use crate::rules::{read, root};
+use crate::rules::{files, read, root};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
@@ -97,18 +97,27 @@ fn dependencies_have_known_licences_and_come_from_one_registry() {
 }
 
 #[test]
-fn no_unsafe_code_is_ours() {
-    let forbids = |manifest: &str, table: &str| {
-        let text = read(&root().join(manifest));
-        assert!(text.contains(&format!("[{table}]\nunsafe_code = \"forbid\"")), "{manifest}: no {table}");
-    };
-    forbids("Cargo.toml", "workspace.lints.rust");
+fn unsafe_code_of_ours_is_one_call() {
+    let has = |file: &str, text: &str| assert!(read(&root().join(file)).contains(text), "{file}: no {text}");
+    has("Cargo.toml", "[workspace.lints.rust]\nunsafe_code = \"deny\"");
     for manifest in BESIDE {
-        forbids(manifest, "lints.rust");
+        has(manifest, "[lints.rust]\nunsafe_code = \"forbid\"");
     }
     for manifest in ["Cargo.toml", "native/Cargo.toml", "web/Cargo.toml", "web/lessons/module/Cargo.toml"] {
-        assert!(read(&root().join(manifest)).contains("[lints]\nworkspace = true"), "{manifest}");
+        has(manifest, "[lints]\nworkspace = true");
     }
+    for crate_root in ["src/lib.rs", "web/src/lib.rs", "web/lessons/module/src/lib.rs"] {
+        has(crate_root, "\n#![forbid(unsafe_code)]\n");
+    }
+    // The command denies it too, but for one call of wgpu.
+    let mut of_command = files(&root().join("native"));
+    of_command.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    assert!(of_command.len() > 20);
+    let allowing: Vec<_> =
+        of_command.iter().filter(|file| read(file).contains("allow(unsafe_code")).collect();
+    assert!(allowing.len() == 1 && allowing[0].ends_with("src/pipelines.rs"), "{allowing:?}");
+    let calls = |text: &str| text.matches("unsafe {").count();
+    assert_eq!(calls(&read(allowing[0])), 1);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! as JSON, numbers as typed arrays. `build` makes two modules of this crate, by feature: the session, and the
 //! self-test's [`Tester`], which `client/selftest.ts` loads when somebody asks for it.
 
+#![forbid(unsafe_code)]
+
 mod device;
 mod fault;
 #[cfg_attr(not(feature = "session"), allow(dead_code, reason = "the tester gives plain data alone"))]

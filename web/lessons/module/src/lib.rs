@@ -3,6 +3,8 @@
 //! One [`School`] lives in one Web Worker (`lessons/shared/library.worker.ts`), which calls it by name, one call at a time:
 //! plain data crosses as JSON, numbers as typed arrays. Nothing here computes what the library can.
 
+#![forbid(unsafe_code)]
+
 mod depth;
 mod duel;
 mod kernels;
