@@ -135,6 +135,9 @@ async fn check_all(device: &Device, kernels: &[&'static Kernel]) -> Result<Vec<K
             (false, _) => kernel.shaders.iter().map(|shader| shader.name).collect(),
         };
         for (variant, name) in implementations.into_iter().enumerate() {
+            if !device.can_run(&kernel.shaders[variant]) {
+                continue;
+            }
             let fits = |case: &&&Case| on_cpu || kernel.shaders[variant].fits(&case.params);
             let cases: Vec<&Case> = cases.iter().filter(fits).copied().collect();
             started.push(start(device, kernel, variant, name, &cases)?);

@@ -186,8 +186,9 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("centripetal"),
-            // Of no kernel's concern: only how long the start takes.
-            required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
+            // What some variants use, and what shortens the start; nothing depends on either.
+            required_features: adapter.features()
+                & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE),
             required_limits: baseline,
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -236,6 +237,10 @@ impl Gpu {
 
     pub(super) fn limits(&self) -> &[(&'static str, u64)] {
         &self.limits
+    }
+
+    pub(super) fn has_subgroups(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SUBGROUP)
     }
 
     pub(super) fn use_pipeline_cache(&self, open: impl FnOnce(&wgpu::Device) -> wgpu::PipelineCache) {

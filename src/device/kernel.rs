@@ -91,6 +91,11 @@ impl Shader {
     pub fn uses_workgroup_memory(&self) -> bool {
         self.wgsl.contains("var<workgroup>")
     }
+
+    /// Whether it needs subgroups, which an adapter may have ([`super::Device::can_run`]) and the baseline has not.
+    pub fn uses_subgroups(&self) -> bool {
+        self.wgsl.contains("@builtin(subgroup_id)")
+    }
 }
 
 /// The CPU implementation of a kernel.
@@ -115,16 +120,18 @@ pub struct Kernel {
 
 impl Kernel {
     /// The variants of [`Kernel::shaders`] that fit the uniform `params`.
-    pub fn variants(&self, params: &[u8]) -> impl Iterator<Item = usize> {
+    pub fn variants(&self, params: &[u8]) -> impl Iterator<Item = usize> + Clone {
         (0..self.shaders.len()).filter(move |&variant| self.shaders[variant].fits(params))
     }
 
-    /// The variant to take unmeasured: on a graphics card the first that works through workgroup memory, on a software
-    /// adapter the first that does not; the first that fits, if there is no such.
+    /// The variant to take unmeasured, one that needs nothing beyond the baseline: on a graphics card the first that works
+    /// through workgroup memory, on a software adapter the first that does not; the first that fits, if there is no such.
     pub fn default_variant(&self, kind: DeviceKind, params: &[u8]) -> usize {
         let wanted = kind == DeviceKind::Gpu;
         let of_kind = |&variant: &usize| self.shaders[variant].uses_workgroup_memory() == wanted;
-        self.variants(params).find(of_kind).or_else(|| self.variants(params).next()).unwrap_or(0)
+        let mut baseline = self.variants(params).filter(|&variant| !self.shaders[variant].uses_subgroups());
+        let first = baseline.clone().next().unwrap_or(0);
+        baseline.find(of_kind).unwrap_or(first)
     }
 }
 

@@ -277,6 +277,14 @@ impl Device {
         }
     }
 
+    /// Whether the device has what `shader` needs beyond the baseline.
+    pub fn can_run(&self, shader: &Shader) -> bool {
+        match &self.executor {
+            Executor::Cpu(_) => true,
+            Executor::Gpu(gpu) => !shader.uses_subgroups() || gpu.has_subgroups(),
+        }
+    }
+
     /// Why the device can no longer be used, if so: it was lost, ran out of memory or refused a command. Then everything
     /// fails with this error, and another device must be opened.
     pub fn fault(&self) -> Option<Error> {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 /// Fields of a uniform that do not belong to the shape class: the batch and how a sum is cut scale the work, flags
 /// change little. So one measurement serves training and evaluation with batches of any size.
-const NOT_SHAPE: [&str; 8] =
-    ["n", "splits", "accumulate", "has_bias", "add_residual", "relu", "eps", "first"];
+const NOT_SHAPE: [&str; 9] =
+    ["n", "splits", "accumulate", "has_bias", "add_residual", "relu", "eps", "momentum", "first"];
 
 /// Seconds after which no further class is measured in one call; the rest take their default.
 const MOST_SECONDS: f64 = 20.0;
@@ -123,6 +123,7 @@ impl Device {
     /// The variant of `kernel` to run for the uniform `params`: as measured, else the adapter's default.
     pub fn variant(&self, kernel: &Kernel, params: &[u8]) -> usize {
         let measured = self.lock_tuning().variant(kernel, params);
+        let measured = measured.filter(|&variant| self.can_run(&kernel.shaders[variant]));
         measured.unwrap_or_else(|| kernel.default_variant(self.info.kind, params))
     }
 
@@ -144,7 +145,8 @@ impl Device {
         for dispatch in dispatches {
             let Dispatch { kernel, params, .. } = dispatch;
             let class = class(kernel, params);
-            let candidates: Vec<usize> = kernel.variants(params).collect();
+            let can_run = |&variant: &usize| self.can_run(&kernel.shaders[variant]);
+            let candidates: Vec<usize> = kernel.variants(params).filter(can_run).collect();
             if candidates.len() < 2 || self.lock_tuning().choices.contains_key(&class) {
                 continue;
             }

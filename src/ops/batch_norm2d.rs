@@ -82,11 +82,20 @@ pub static BATCH_NORM_STATISTICS: Kernel = Kernel {
     name: "batch_norm_statistics",
     params: BatchNormParams::FIELDS,
     bindings: &[read("x"), write("mean"), write("inv_std"), write("running_mean"), write("running_var")],
-    shaders: &[Shader {
-        name: "batch_norm_statistics",
-        wgsl: include_str!("../../shaders/batch_norm_statistics.wgsl"),
-        workgroups: per_channel,
-    }],
+    shaders: &[
+        Shader {
+            name: "batch_norm_statistics",
+            wgsl: include_str!("../../shaders/batch_norm_statistics.wgsl"),
+            workgroups: per_channel,
+        },
+        // wgpu offers no subgroups in browsers.
+        #[cfg(feature = "native")]
+        Shader {
+            name: "batch_norm_statistics_subgroups",
+            wgsl: include_str!("../../shaders/batch_norm_statistics_subgroups.wgsl"),
+            workgroups: per_channel,
+        },
+    ],
     twin: batch_norm_statistics,
     fast: Some(batch_norm_statistics_fast),
 };

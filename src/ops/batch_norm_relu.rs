@@ -48,11 +48,20 @@ pub static BATCH_NORM_RELU_BACKWARD_REDUCE: Kernel = Kernel {
         write("dgamma"),
         write("dbeta"),
     ],
-    shaders: &[Shader {
-        name: "batch_norm_relu_backward_reduce",
-        wgsl: include_str!("../../shaders/batch_norm_relu_backward_reduce.wgsl"),
-        workgroups: per_channel,
-    }],
+    shaders: &[
+        Shader {
+            name: "batch_norm_relu_backward_reduce",
+            wgsl: include_str!("../../shaders/batch_norm_relu_backward_reduce.wgsl"),
+            workgroups: per_channel,
+        },
+        // wgpu offers no subgroups in browsers.
+        #[cfg(feature = "native")]
+        Shader {
+            name: "batch_norm_relu_backward_reduce_subgroups",
+            wgsl: include_str!("../../shaders/batch_norm_relu_backward_reduce_subgroups.wgsl"),
+            workgroups: per_channel,
+        },
+    ],
     twin: batch_norm_relu_backward_reduce,
     fast: Some(batch_norm_relu_backward_reduce_fast),
 };

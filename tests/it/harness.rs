@@ -158,6 +158,10 @@ pub(crate) fn check_shaders(
         if !shader.fits(bytemuck::bytes_of(params)) {
             continue;
         }
+        if !device.can_run(shader) {
+            println!("skipped: {}, this adapter has no subgroups", shader.name);
+            continue;
+        }
         fitting += 1;
         compare_with_twin(case, shader.name, device, variant, kernel, params, inputs, outputs);
     }

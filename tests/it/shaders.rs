@@ -3,7 +3,7 @@
 use crate::rules::{files, read, root};
 use centripetal::device::{Access, Kernel, MAX_BINDINGS, Shader};
 use centripetal::ops::KERNELS;
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Expression, Module, ShaderStage, StorageAccess, TypeInner, back};
 use std::collections::BTreeMap;
 
@@ -13,18 +13,19 @@ const MAX_INVOCATIONS: u32 = 256;
 /// Most bytes of workgroup memory in the WebGPU baseline.
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 
-/// Every shader with its kernel and its module, valid without any capability beyond the baseline.
+/// Every shader with its kernel and its module, valid without any capability beyond the baseline, but for subgroups in variants of that name.
 fn each(mut check: impl FnMut(&Kernel, &Shader, &Module, &ModuleInfo)) {
     for kernel in KERNELS {
         for shader in kernel.shaders {
             let module = naga::front::wgsl::parse_str(shader.wgsl).unwrap_or_else(|error| {
                 panic!("{}", error.emit_to_string_with_path(shader.wgsl, shader.name))
             });
-            let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
-                .validate(&module)
-                .unwrap_or_else(|error| {
-                    panic!("{}", error.emit_to_string_with_path(shader.wgsl, shader.name))
-                });
+            let beyond = if shader.uses_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
+            let mut validator = Validator::new(ValidationFlags::all(), beyond);
+            validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+            let info = validator.validate(&module).unwrap_or_else(|error| {
+                panic!("{}", error.emit_to_string_with_path(shader.wgsl, shader.name))
+            });
             check(kernel, shader, &module, &info);
         }
     }
@@ -138,7 +139,7 @@ fn uniforms_are_the_same_in_both_languages() {
 
 #[test]
 fn shaders_keep_to_the_baseline() {
-    each(|_, shader, module, _| {
+    each(|kernel, shader, module, _| {
         let name = shader.name;
         assert_eq!(module.entry_points.len(), 1, "{name}: entry points");
         let entry = &module.entry_points[0];
@@ -160,6 +161,8 @@ fn shaders_keep_to_the_baseline() {
         let directive =
             shader.wgsl.lines().find(|line| line.starts_with("enable ") || line.starts_with("requires "));
         assert_eq!(directive, None, "{name}: a directive, which a baseline device may not know");
+        assert_eq!(shader.uses_subgroups(), name.ends_with("_subgroups"), "{name}");
+        assert!(!kernel.shaders[0].uses_subgroups(), "{name}: the first variant runs everywhere");
         assert!(
             !shader.wgsl.contains("ptr<"),
             "{name}: a pointer, which not every compiler takes as a parameter"
