@@ -1,7 +1,7 @@
 /** Lesson 10: the accuracy when one layer alone is narrowed, without any training. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { select } from '../shared/controls.ts';
+import { select, whereNetworksRun } from '../shared/controls.ts';
 import { button, make, percent } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -29,5 +29,5 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
     said.textContent = `Each point is 1,000 test pictures. Lowest accuracy: ${percent(lowest)}; chance is 10 %.`;
     block.dataset.measured = 'yes';
   }, 'primary');
-  block.append(make('div', { class: 'controls' }, method.root), make('div', { class: 'buttons' }, run), said, holder);
+  block.append(make('div', { class: 'controls' }, method.root), await whereNetworksRun(), make('div', { class: 'buttons' }, run), said, holder);
 }

@@ -1,6 +1,7 @@
 /** Sliders and choices with labels, kept in the address. */
 
 import { button, few, fresh, make } from './dom.ts';
+import { call } from './library.ts';
 import { numberSetting, remember, setting } from './state.ts';
 
 export interface Slider {
@@ -74,6 +75,16 @@ export function select(name: string, label: string, options: [string, string][],
     },
     reset: () => set(start),
   };
+}
+
+/** Says that a block has no shader: what the choice at the top of the page does not change. */
+export const onTheCpu = (what: string): HTMLElement =>
+  make('p', { class: 'sizes', 'data-where': 'cpu' }, `${what} on the CPU, whatever the page is set to run on.`);
+
+/** Says what the networks of a block run on: a GPU that a CPU plays is only taken where it is asked for. */
+export async function whereNetworksRun(): Promise<HTMLElement> {
+  const { value: { kind, name } } = await call<{ kind: string; name: string }>('device');
+  return make('p', { class: 'sizes', 'data-where': kind }, `The networks run on ${kind === 'cpu' ? 'the CPU' : `${name} (${kind})`}.`);
 }
 
 /** Controls side by side, and a button that sets all of them to where they start. */
