@@ -11,7 +11,10 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
   const layers = (await call<Layer[]>('layers')).value as unknown as Layer[];
   const holder = make('div');
   const said = make('p', { class: 'figures', role: 'status' });
-  const method = select('how', 'The other filters are', [['l1', 'deleted (smallest L1 norm)'], ['merge', 'merged by k-means, untrained']], 'l1', () => holder.replaceChildren());
+  const method = select('how', 'The other filters are', [['l1', 'deleted (smallest L1 norm)'], ['merge', 'merged by k-means, untrained']], 'l1', () => {
+    holder.replaceChildren();
+    said.textContent = '';
+  });
   const run = button('Measure', async () => {
     const series: Series[] = [];
     let lowest = 1;

@@ -597,11 +597,11 @@ fn a_cut_is_exact_until_one_number_differs() {
     let teacher = Lesson::open("teacher");
     teacher.states("0.01, the slider’s first step, changes 11 answers of 1,000");
     teacher.states(
-        "The same step changes 5 by a variance, 3 by a mean, and none by a \\( \\gamma \\) or \\( \\beta \\)",
+        "The same step changes 3 by a variance, 3 by a mean, and none by a \\( \\gamma \\) or \\( \\beta \\)",
     );
     let all = [
         ("conv1.weight", 11.0),
-        ("bn1.running_var", 5.0),
+        ("bn1.running_var", 3.0),
         ("bn1.running_mean", 3.0),
         ("bn1.weight", 0.0),
         ("bn1.bias", 0.0),
