@@ -639,25 +639,166 @@ test('every link leads somewhere, and nothing is asked of another host', async (
 });
 
 const axe = readFileSync(resolve(web, 'node_modules/axe-core/axe.min.js'), 'utf8');
-for (const scheme of ['light', 'dark'] as const) {
-  test(`contrast, labels and structure pass axe, ${scheme}; nothing overflows at phone width`, async ({ browser, site }) => {
-    const context = await browser.newContext({ colorScheme: scheme, bypassCSP: true, viewport: { width: 390, height: 844 } });
-    for (const name of PAGES) {
-      const page = await context.newPage();
-      await open(page, site, name);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      expect(wide, `${name} overflows`).toBeLessThanOrEqual(0);
-      await page.evaluate(axe);
+interface Axe { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> }
+
+/** Contrast, labels and structure of the page as it stands pass axe, in both colours and at both widths, and nothing overflows. */
+async function passesAxe(page: Page, what: string): Promise<void> {
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
+  for (const width of [1280, 390]) {
+    await page.setViewportSize({ width, height: 844 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    expect(wide, `${what} overflows at ${width} px`).toBeLessThanOrEqual(0);
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
       const found = await page.evaluate(async () => {
-        const { violations } = await (window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe.run();
-        return violations.map(({ id, nodes }) => `${id}: ${nodes[0]!.html.slice(0, 200)} ${nodes[0]!.failureSummary}`);
+        const { violations } = await (window as unknown as { axe: Axe }).axe.run();
+        return violations.map(({ id, nodes }) => `${id}, ${nodes.length} times: ${nodes[0]!.html.slice(0, 200)} ${nodes[0]!.failureSummary}`);
       });
-      expect(found, name).toEqual([]);
-      await page.close();
+      expect(found, `${what}, ${width} px, ${colorScheme}`).toEqual([]);
     }
-    await context.close();
-  });
+  }
 }
+
+test.describe('contrast, labels and structure pass axe, light and dark, at desktop and phone width, and nothing overflows', () => {
+  test.use({ bypassCSP: true });
+
+  test('on every page as it opens', async ({ page, site }) => {
+    test.slow();
+    for (const name of PAGES) {
+      await open(page, site, name);
+      await passesAxe(page, name);
+    }
+  });
+
+  test('with all answers of the page for teachers open', async ({ page, site }) => {
+    await open(page, site, 'teacher');
+    for (const summary of await page.locator('summary').all()) await summary.click();
+    await passesAxe(page, 'answers');
+  });
+
+  test('with every verdict on an exercise', async ({ page, site }) => {
+    test.slow();
+    await open(page, site, lessonOf('convolution'));
+    const exercises = await page.locator('[data-block="exercise"]').all();
+    expect(exercises).toHaveLength(2);
+    // Both at once: their tables and fields must not be taken for one another.
+    const check = (within: Locator) => within.getByRole('button', { name: /^Run/ }).click();
+    for (const within of exercises) {
+      await check(within);
+      await expect(within).toHaveAttribute('data-outcome', 'wrong', { timeout: 60_000 });
+      await within.getByRole('button', { name: 'Hint' }).click();
+      await within.getByText('Grid', { exact: true }).click();
+      const twin = within.locator('details.twin');
+      if ((await twin.getAttribute('open')) === null) await twin.locator('summary').click();
+      for (const whole of await within.getByRole('button', { name: 'Whole file' }).all()) await whole.click();
+    }
+    await passesAxe(page, 'wrong, a hint, the grid');
+    const [first, second] = exercises as [Locator, Locator];
+    for (let i = 1; await first.getByRole('button', { name: 'Hint' }).isEnabled(); i++) {
+      await first.getByRole('button', { name: 'Hint' }).click();
+      await expect(first.locator('.hints li')).toHaveCount(i + 1);
+    }
+    await first.getByRole('button', { name: 'Show the solution' }).click();
+    await passesAxe(page, 'the solution, all hints');
+    await check(first);
+    await expect(first).toHaveAttribute('data-outcome', 'passed', { timeout: 60_000 });
+    const text = await second.getByRole('textbox').inputValue();
+    await second.getByRole('textbox').fill(text.replace('let i =', 'let i 5 ='));
+    await check(second);
+    await expect(second).toHaveAttribute('data-outcome', 'syntax', { timeout: 60_000 });
+    await expect(second.locator('.numbers .bad')).toBeVisible();
+    await passesAxe(page, 'passed; a syntax error');
+    await second.getByRole('textbox').fill(text);
+    await second.getByRole('spinbutton').fill('1000000000');
+    await check(second);
+    await expect(second).toHaveAttribute('data-outcome', 'refused');
+    await passesAxe(page, 'a dispatch that is refused');
+    await page.reload();
+    await open(page, site, lessonOf('convolution'), '?device=cpu');
+    await expect(first.getByText('There is no GPU to run this on')).toBeVisible();
+    await check(first);
+    await expect(first).toHaveAttribute('data-outcome', 'no-gpu');
+    await passesAxe(page, 'no GPU');
+  });
+
+  test('with a loop that was ended, and a text of last time', async ({ page, site }) => {
+    await open(page, site, lessonOf('gpu'));
+    const within = page.locator('[data-block="exercise"]:not([data-id])');
+    const text = await within.getByRole('textbox').inputValue();
+    await within.getByRole('textbox').fill(text.replace(/(fn main\([^]*?\) \{)/, '$1\n    loop { if params.len == 77777777u { break; } }'));
+    await within.getByRole('button', { name: 'Run', exact: true }).click();
+    await expect(within).toHaveAttribute('data-outcome', 'stopped', { timeout: 60_000 });
+    await passesAxe(page, 'a loop that was ended');
+    await open(page, site, lessonOf('gpu'));
+    await expect(within.getByText('This is your text of last time')).toBeVisible();
+    await passesAxe(page, 'a text of last time');
+  });
+
+  test('with blocks that were used', async ({ page, site }) => {
+    test.slow();
+    await open(page, site, lessonOf('gpu'));
+    await block(page, 'measure').getByRole('combobox').selectOption('first');
+    await block(page, 'measure').getByRole('button', { name: 'Measure' }).click();
+    await expect(block(page, 'measure').locator('tbody tr')).toHaveCount(6, { timeout: 120_000 });
+    await block(page, 'grid').getByRole('button', { name: 'Play' }).click();
+    await expect(block(page, 'grid').getByRole('button', { name: 'Pause' })).toBeVisible();
+    await passesAxe(page, 'measured variants, a grid that plays');
+    await open(page, site, lessonOf('sgd'), '?step=300');
+    await passesAxe(page, 'points after 300 steps');
+    await open(page, site, lessonOf('clusters'), '?keep=1&layer=conv2');
+    const whole = page.getByRole('button', { name: 'Whole file' });
+    while (await whole.count()) await whole.first().click();
+    await passesAxe(page, 'one cluster');
+    await open(page, site, lessonOf('surgery'), '?delta=0.1');
+    await expect(block(page, 'surgery')).toHaveAttribute('data-exact', 'false');
+    await passesAxe(page, 'a cut that differs');
+  });
+
+  test('with couplings broken, whole and refused', async ({ page, site }) => {
+    await open(page, site, lessonOf('couplings'));
+    const within = block(page, 'couplings');
+    const press = (name: string) => within.getByRole('button', { name, exact: true }).click();
+    await press('layer1.0.conv2');
+    await press('Cut a channel of this layer alone');
+    await expect(within).toHaveAttribute('data-alone', 'broke');
+    await passesAxe(page, 'broken');
+    await press('Cut that channel everywhere it is tied');
+    await expect(within).toHaveAttribute('data-together', 'done');
+    await passesAxe(page, 'whole');
+    await press('Give this layer clusters of its own, and cut');
+    await expect(within).toHaveAttribute('data-apart', 'differs', { timeout: 60_000 });
+    await passesAxe(page, 'clusters of its own');
+    await press('linear');
+    await press('Cut that channel everywhere it is tied');
+    await expect(within).toHaveAttribute('data-together', 'refused');
+    await passesAxe(page, 'refused');
+  });
+
+  test('with a duel that was cut twice, and depths that were measured', async ({ page, site }) => {
+    await open(page, site, lessonOf('zero'), '?step=20');
+    const duel = block(page, 'duel');
+    await expect(duel).toHaveAttribute('data-step', '20', { timeout: 60_000 });
+    await duel.getByRole('button', { name: 'Cut both' }).click();
+    await expect(duel.getByRole('row', { name: /^C-SGD 20 / })).toHaveCount(1, { timeout: 60_000 });
+    await duel.getByRole('button', { name: 'Cut both' }).click();
+    await expect(duel.getByRole('row', { name: /^C-SGD 20 / })).toHaveCount(2, { timeout: 60_000 });
+    await passesAxe(page, 'cut twice');
+    await open(page, site, lessonOf('far'));
+    for (const name of ['sensitivity', 'scale']) {
+      await block(page, name).getByRole('button', { name: 'Measure' }).click();
+      await expect(block(page, name)).toHaveAttribute('data-measured', 'yes', { timeout: 120_000 });
+    }
+    await passesAxe(page, 'sensitivity and time measured');
+  });
+
+  test('with a block that could not be loaded', async ({ page, site }) => {
+    await page.route(/base.*\.safetensors/, (route) => route.fulfill({ status: 404, body: 'not here' }));
+    await page.goto(`${site}lessons/${lessonOf('clusters')}.html`);
+    await expect(block(page, 'cluster')).toHaveAttribute('data-ready', 'failed', { timeout: 60_000 });
+    await expect(block(page, 'cluster').getByRole('alert')).toContainText('could not be loaded (404)');
+    await passesAxe(page, 'a block that failed');
+  });
+});
 
 test('a lesson prints without its buttons, with all of its code', async ({ page, site }) => {
   await open(page, site, lessonOf('backward'));
