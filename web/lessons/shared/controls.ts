@@ -81,10 +81,18 @@ export function select(name: string, label: string, options: [string, string][],
 export const onTheCpu = (what: string): HTMLElement =>
   make('p', { class: 'sizes', 'data-where': 'cpu' }, `${what} on the CPU, whatever the page is set to run on.`);
 
-/** Says what the networks of a block run on: a GPU that a CPU plays is only taken where it is asked for. */
+const DEVICES: Record<string, string> = { cpu: 'the CPU', gpu: 'your GPU', 'software-gpu': 'a GPU that is played by the CPU' };
+
+/** What networks run on, in words: a GPU that a CPU plays is only taken where it is asked for. Browsers tell no name. */
+export async function deviceOfNetworks(): Promise<{ kind: string; words: string }> {
+  const { value: { kind } } = await call<{ kind: string }>('device');
+  return { kind, words: DEVICES[kind] ?? kind };
+}
+
+/** Says so in a block. */
 export async function whereNetworksRun(): Promise<HTMLElement> {
-  const { value: { kind, name } } = await call<{ kind: string; name: string }>('device');
-  return make('p', { class: 'sizes', 'data-where': kind }, `The networks run on ${kind === 'cpu' ? 'the CPU' : `${name} (${kind})`}.`);
+  const { kind, words } = await deviceOfNetworks();
+  return make('p', { class: 'sizes', 'data-where': kind }, `The networks run on ${words}.`);
 }
 
 /** Controls side by side, and a button that sets all of them to where they start. */
