@@ -1,7 +1,7 @@
 /** Lesson 6: the base network's own filters in clusters. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { controls, select, slider } from '../shared/controls.ts';
+import { controls, onTheCpu, select, slider } from '../shared/controls.ts';
 import { few, latest, make } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -39,7 +39,7 @@ export default async function cluster(block: HTMLElement): Promise<void> {
   const tiles = make('div', { class: 'row' });
   const curve = make('div');
   const curves = new Map<string, number[]>();
-  block.append(controls(redraw, layer, method, keep, seed), said, tiles, curve);
+  block.append(controls(redraw, layer, method, keep, seed), onTheCpu('Clusters are made'), said, tiles, curve);
 
   async function draw(): Promise<void> {
     const index = layers.findIndex(({ name }) => name === layer.value);

@@ -1,6 +1,6 @@
 /** Lesson 8: which channels are tied, derived from the graph; and an attempt to cut one alone. */
 
-import { select } from '../shared/controls.ts';
+import { select, whereNetworksRun } from '../shared/controls.ts';
 import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
@@ -80,7 +80,7 @@ export default async function couplings(block: HTMLElement): Promise<void> {
       table('Clusters of the layer: the same, its own', ['', 'same', 'its own'], rows.map((row, i) => [row, one[i]!, own[i]!])),
     );
   }));
-  block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), result);
+  block.append(make('div', { class: 'controls' }, model.root), list, told, make('div', { class: 'buttons' }, alone, together, apart), await whereNetworksRun(), result);
 
   async function load(): Promise<void> {
     coupled = (await call<Coupled>('couplings', { model: model.value })).value;

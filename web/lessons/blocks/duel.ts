@@ -1,7 +1,7 @@
 /** Lesson 9: group lasso beside C-SGD, from the same base, on the same images. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { player, select, slider } from '../shared/controls.ts';
+import { player, select, slider, whereNetworksRun } from '../shared/controls.ts';
 import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
@@ -42,7 +42,7 @@ export default async function duel(block: HTMLElement): Promise<void> {
     block.dataset.cut = 'done';
   });
   play.root.append(cut);
-  block.append(make('div', { class: 'controls' }, lasso.root, keep.root), play.root, said, curves, result, all);
+  block.append(make('div', { class: 'controls' }, lasso.root, keep.root), await whereNetworksRun(), play.root, said, curves, result, all);
 
   async function reset(): Promise<void> {
     play.stop();

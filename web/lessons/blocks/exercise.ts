@@ -37,7 +37,7 @@ export default async function exercise(block: HTMLElement): Promise<void> {
       block.dataset.outcome = '';
       try {
         const outcome = await judge(kernel, shader, editor.text, workgroups(), say);
-        tell(outcome, status, editor, shader);
+        tell(outcome, status, editor, title, shader);
         block.dataset.outcome = outcome.kind;
       } catch (error) {
         say((error as Error).message);
@@ -55,13 +55,14 @@ export default async function exercise(block: HTMLElement): Promise<void> {
     grid.value = '';
     put(start);
   }));
-  const hints = make('ol', { class: 'hints', role: 'status' });
-  hints.hidden = true;
+  const hints = make('ol', { class: 'hints' });
+  // A list cannot be a live region itself.
+  const hinted = make('div', { role: 'status' });
   if (known) {
     const hint = make('button', { type: 'button' }, 'Hint');
     hint.onclick = () => {
-      hints.hidden = false;
       hints.append(make('li', {}, known.hints[hints.children.length]!));
+      hinted.replaceChildren(hints);
       hint.disabled = hints.children.length === known.hints.length;
     };
     buttons.append(hint, button('Show the solution', () => put(solution)));
@@ -73,12 +74,12 @@ export default async function exercise(block: HTMLElement): Promise<void> {
   const { path, item } = twinOf(solution);
   const twin = make('details', { class: 'twin' },
     make('summary', {}, 'The twin ', make('code', {}, item), ': what this shader must compute, in Rust'),
-    ...(await sourceOf(path, item)));
+    ...(await sourceOf(path, item, `: ${title}`)));
   // Where the lesson shows it already the reader need not scroll past it again.
   twin.open = !document.querySelector(`[data-block="source"][data-file="${path}"][data-item="${item}"]`);
   const heading = make('h3', {}, known ? `Exercise: ${title}` : title);
   block.prepend(heading);
-  block.append(buttons, hints, editor.root, status, more, twin);
+  block.append(buttons, hinted, editor.root, status, more, twin);
   editor.reveal('@compute');
   if (kept !== null) say('This is your text of last time; Reset brings the original back.');
   if (!(await adapterOf())) {
@@ -86,7 +87,7 @@ export default async function exercise(block: HTMLElement): Promise<void> {
   }
 }
 
-function tell(outcome: Outcome, status: HTMLElement, editor: Editor, shader: string): void {
+function tell(outcome: Outcome, status: HTMLElement, editor: Editor, title: string, shader: string): void {
   const verdict = (kind: string, text: string) => make('p', { class: `verdict ${kind}` }, text);
   switch (outcome.kind) {
     case 'passed':
@@ -112,7 +113,7 @@ function tell(outcome: Outcome, status: HTMLElement, editor: Editor, shader: str
       const sizes = Object.entries(judged.params).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(', ');
       status.replaceChildren(
         verdict('bad', `Not yet. ${before}: ${judged.case}.`),
-        table('The first number that differs', ['what', 'value'], rows),
+        table('The first number that differs', ['what', 'value'], rows, `${title}: the first number that differs`),
         make('p', { class: 'sizes' }, `Sizes of this case: ${sizes}`),
       );
       break;

@@ -19,7 +19,10 @@ export default async function measure(block: HTMLElement): Promise<void> {
   const shape = select('layer', 'Layer', [
     ['first', '8 pictures, 3 → 16 channels, 32 × 32'], ['narrow', '8 pictures, 16 → 16 channels, 32 × 32'],
     ['middle', '8 pictures, 32 → 32 channels, 16 × 16'], ['wide', '8 pictures, 64 → 64 channels, 8 × 8'],
-  ], 'narrow', () => result.replaceChildren());
+  ], 'narrow', () => {
+    result.replaceChildren();
+    status.textContent = '';
+  });
   const status = make('p', { class: 'status', role: 'status' });
   const result = make('div');
   const run = button('Measure', async () => {

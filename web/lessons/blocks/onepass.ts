@@ -1,7 +1,7 @@
 /** Lesson 4: the variance of numbers far from zero, by two formulas. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { controls, slider } from '../shared/controls.ts';
+import { controls, onTheCpu, slider } from '../shared/controls.ts';
 import { few, latest, make, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -12,7 +12,7 @@ export default async function onepass(block: HTMLElement): Promise<void> {
   const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, redraw);
   const holder = make('div');
   const curve = make('div');
-  block.append(controls(redraw, mean), holder, curve);
+  block.append(controls(redraw, mean), onTheCpu('All of this is computed'), holder, curve);
   const of = async (mean: number) => (await call<Variance>('variance', { mean, spread: 1, count: 4096 })).value;
 
   async function draw(): Promise<void> {
@@ -20,8 +20,8 @@ export default async function onepass(block: HTMLElement): Promise<void> {
     const error = (x: number) => few(Math.abs(x - found.exact) / found.exact, 2);
     holder.replaceChildren(
       table(`Variance of 4,096 numbers around ${few(mean.value)}`, ['formula', 'variance', 'relative error'], [
-        ['in float64', few(found.exact, 6), '–'],
-        ['mean of (x − mean)², as the twin', few(found.twin, 6), error(found.twin)],
+        ['mean of (x − mean)², in float64', few(found.exact, 6), '–'],
+        ['mean of (x − mean)², by the twin', few(found.twin, 6), error(found.twin)],
         ['mean of x² less the square of the mean, in float32', few(found.onePass, 6), error(found.onePass)],
       ]),
     );
@@ -33,7 +33,7 @@ export default async function onepass(block: HTMLElement): Promise<void> {
     points.two.push([at, Math.max(1e-9, Math.abs(found.twin - found.exact) / found.exact)]);
     points.one.push([at, Math.max(1e-9, Math.abs(found.onePass - found.exact) / found.exact)]);
   }
-  const series: Series[] = [{ name: 'mean of squares less square of the mean', colour: 1, points: points.one }, { name: 'the twin, in two passes', colour: 0, points: points.two, dashed: true }];
+  const series: Series[] = [{ name: 'mean of x² less the square of the mean, in float32', colour: 1, points: points.one }, { name: 'mean of (x − mean)², by the twin', colour: 0, points: points.two, dashed: true }];
   curve.append(chart(series, { x: 'mean of the numbers', y: 'relative error', logX: true, logY: true }, 'Relative error of the variance by the mean of the numbers: that of the textbook formula grows with the square of the mean and passes 1 near a mean of 1,000; that of the twin stays small.'), legend(series));
   await draw();
 }

@@ -1,7 +1,7 @@
 /** Lesson 5: filters of two weights as points in a plane, moved by C-SGD. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { player, select, slider } from '../shared/controls.ts';
+import { onTheCpu, player, select, slider } from '../shared/controls.ts';
 import { few, make, svg } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
@@ -39,7 +39,7 @@ export default async function plane(block: HTMLElement): Promise<void> {
   );
   block.append(
     make('div', { class: 'controls' }, strength.root, lr.root, momentum.root, decay.root, clusters.root, kind.root),
-    promise, play.root, said, make('div', { class: 'row' }, picture, curve),
+    onTheCpu('The steps are made by the twin,'), promise, play.root, said, make('div', { class: 'row' }, picture, curve),
   );
 
   async function again(): Promise<void> {

@@ -1,6 +1,7 @@
 /** Lesson 10: multiply-adds against time on the reader's device. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
+import { deviceOfNetworks } from '../shared/controls.ts';
 import { button, few, grouped, make, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -12,7 +13,7 @@ export default async function scale(block: HTMLElement): Promise<void> {
   const run = button('Measure', async () => {
     const rows: (string | Node)[][] = [];
     const series: Series[] = [{ name: 'measured', colour: 0, points: [], dots: true }, { name: 'if time were multiply-adds', colour: 1, points: [[0, 0], [1, 1]], dashed: true }];
-    const { value: { kind, name } } = await call<{ kind: string; name: string }>('device');
+    const { words } = await deviceOfNetworks();
     for (const keep of ['1', '7/8', '3/4', '5/8', '1/2', '3/8', '1/4']) {
       said.textContent = `keep ${keep} …`;
       const { value } = await call<Scaled>('scale', { keep, batch: 50 });
@@ -24,7 +25,7 @@ export default async function scale(block: HTMLElement): Promise<void> {
       legend(series),
       table('Keep of every layer', ['keep', 'multiply-adds', 'times fewer', 'parameters', 'ms a picture', 'times as fast'], rows),
     );
-    said.textContent = `Batches of 50 pictures on ${name} (${kind}); each time beside the base’s in the same run, median of nine.`;
+    said.textContent = `Batches of 50 pictures on ${words}; each time beside the base’s in the same run, median of nine.`;
     block.dataset.measured = 'yes';
   }, 'primary');
   block.append(make('div', { class: 'buttons' }, run), said, holder);

@@ -1,7 +1,7 @@
 /** Lesson 10: the accuracy when one layer alone is narrowed, without any training. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { select } from '../shared/controls.ts';
+import { select, whereNetworksRun } from '../shared/controls.ts';
 import { button, make, percent } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -11,7 +11,10 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
   const layers = (await call<Layer[]>('layers')).value as unknown as Layer[];
   const holder = make('div');
   const said = make('p', { class: 'figures', role: 'status' });
-  const method = select('how', 'The other filters are', [['l1', 'deleted (smallest L1 norm)'], ['merge', 'merged by k-means, untrained']], 'l1', () => holder.replaceChildren());
+  const method = select('how', 'The other filters are', [['l1', 'deleted (smallest L1 norm)'], ['merge', 'merged by k-means, untrained']], 'l1', () => {
+    holder.replaceChildren();
+    said.textContent = '';
+  });
   const run = button('Measure', async () => {
     const series: Series[] = [];
     let lowest = 1;
@@ -29,5 +32,5 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
     said.textContent = `Each point is 1,000 test pictures. Lowest accuracy: ${percent(lowest)}; chance is 10 %.`;
     block.dataset.measured = 'yes';
   }, 'primary');
-  block.append(make('div', { class: 'controls' }, method.root), make('div', { class: 'buttons' }, run), said, holder);
+  block.append(make('div', { class: 'controls' }, method.root), await whereNetworksRun(), make('div', { class: 'buttons' }, run), said, holder);
 }

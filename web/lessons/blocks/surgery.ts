@@ -1,6 +1,6 @@
 /** Lesson 7: a cut with live numbers, and what one number that does not agree does to it. */
 
-import { controls, select, slider } from '../shared/controls.ts';
+import { controls, select, slider, whereNetworksRun } from '../shared/controls.ts';
 import { few, grouped, latest, make, percent, table } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 
@@ -24,7 +24,7 @@ export default async function surgery(block: HTMLElement): Promise<void> {
   const facts = make('div');
   const sums = make('div');
   const certificate = make('div');
-  block.append(controls(redraw, tensor, delta), verdict, facts, sums, certificate);
+  block.append(controls(redraw, tensor, delta), await whereNetworksRun(), verdict, facts, sums, certificate);
 
   async function draw(): Promise<void> {
     const { value } = await call<Cut>('surgery', { tensor: tensor.value, delta: delta.value });

@@ -1,6 +1,7 @@
 /** Sliders and choices with labels, kept in the address. */
 
 import { button, few, fresh, make } from './dom.ts';
+import { call } from './library.ts';
 import { numberSetting, remember, setting } from './state.ts';
 
 export interface Slider {
@@ -74,6 +75,24 @@ export function select(name: string, label: string, options: [string, string][],
     },
     reset: () => set(start),
   };
+}
+
+/** Says that a block has no shader: what the choice at the top of the page does not change. */
+export const onTheCpu = (what: string): HTMLElement =>
+  make('p', { class: 'sizes', 'data-where': 'cpu' }, `${what} on the CPU, whatever the page is set to run on.`);
+
+const DEVICES: Record<string, string> = { cpu: 'the CPU', gpu: 'your GPU', 'software-gpu': 'a GPU that is played by the CPU' };
+
+/** What networks run on, in words: a GPU that a CPU plays is only taken where it is asked for. Browsers tell no name. */
+export async function deviceOfNetworks(): Promise<{ kind: string; words: string }> {
+  const { value: { kind } } = await call<{ kind: string }>('device');
+  return { kind, words: DEVICES[kind] ?? kind };
+}
+
+/** Says so in a block. */
+export async function whereNetworksRun(): Promise<HTMLElement> {
+  const { kind, words } = await deviceOfNetworks();
+  return make('p', { class: 'sizes', 'data-where': kind }, `The networks run on ${words}.`);
 }
 
 /** Controls side by side, and a button that sets all of them to where they start. */

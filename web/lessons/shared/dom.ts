@@ -43,14 +43,17 @@ export function setText(target: HTMLElement, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** A table of rows; the first row is the header, the first cell of each row names it. */
-export function table(caption: string, header: string[], rows: Child[][]): HTMLElement {
+/**
+ * A table of rows; the first row is the header, the first cell of each row names it. `name` tells it from others on the page
+ * with the same caption.
+ */
+export function table(caption: string, header: string[], rows: Child[][], name = caption): HTMLElement {
   const head = make('tr', {}, ...header.map((text) => (text ? make('th', { scope: 'col' }, text) : make('td'))));
   const body = rows.map((cells) =>
     make('tr', {}, ...cells.map((cell, i) => (i === 0 ? make('th', { scope: 'row' }, cell) : make('td', {}, cell)))),
   );
   const made = make('table', {}, make('caption', {}, caption), make('thead', {}, head), make('tbody', {}, ...body));
-  return make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption }, made);
+  return make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': name }, made);
 }
 
 /** A number in few characters, true minus sign. */

@@ -4,14 +4,14 @@ import { button, make } from './dom.ts';
 import { listing } from './editor.ts';
 import { excerpt, file } from './files.ts';
 
-/** The nodes that show `item` of the file `path`; `all` is the whole of it. */
-export async function sourceOf(path: string, item: string): Promise<HTMLElement[]> {
+/** The nodes that show `item` of the file `path`; `all` is the whole of it. `why` names them where a page shows it twice. */
+export async function sourceOf(path: string, item: string, why = ''): Promise<HTMLElement[]> {
   const text = await file(path);
   let whole = item === 'all';
   const holder = make('div');
   const show = () => {
     const part = excerpt(text, whole ? 'all' : item);
-    holder.replaceChildren(listing(`${path}, from line ${part.line}`, part.text, part.line));
+    holder.replaceChildren(listing(`${path}, from line ${part.line}${item === 'all' ? '' : `, for ${item}`}${why}`, part.text, part.line));
   };
   show();
   const head = make('p', { class: 'path-name' }, make('code', {}, path));
