@@ -562,6 +562,7 @@ impl Method {
     bn-scale and group-lasso half of them before and half after; the other methods all of them after it. scratch trains the\n\
     narrow architecture from random weights, and squeeze the base's by C-SGD from random weights, for --scratch-epochs.\n\
     Writes OUT/compare.html, OUT/compare.csv, and each method's run to OUT/METHOD.")]
+#[command(mut_arg("keep", |keep| keep.help("Keep this part of every layer's filters: 5/8, 0.625 or 62.5% [default: 5/8]")))]
 pub(crate) struct CompareArgs {
     /// The checkpoint to prune
     #[arg(value_name = "FILE")]

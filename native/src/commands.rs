@@ -15,6 +15,7 @@ mod steps;
 mod train;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -121,12 +122,24 @@ impl Scene {
         for (side, limit) in [(&mut splits.train, args.train_limit), (&mut splits.test, args.test_limit)] {
             if let Some(limit) = limit {
                 *side = Arc::new(Subset::first(Arc::clone(side), limit)?);
+                self.check_classes(side.as_ref());
             }
             if let Some(normalization) = normalization {
                 *side = normalized(Arc::clone(side), normalization)?;
             }
         }
         Ok(splits)
+    }
+
+    /// Warns where the first images lack classes, as those of a folder do, which come class by class.
+    fn check_classes(&self, images: &dyn Dataset) {
+        let classes = images.classes().len();
+        let found: HashSet<u32> = (0..images.len()).map(|index| images.label(index)).collect();
+        if found.len() < classes && found.len() < images.len() {
+            let (len, found) = (images.len(), found.len());
+            self.console
+                .warn(&format!("the first {len} images hold {found} of {classes} classes; raise the limit"));
+        }
     }
 
     /// As [`Scene::open_data`], but opens the test images alone where they are files of their own.
@@ -144,6 +157,7 @@ impl Scene {
         check_fit(&self.console, name, checkpoint, test.as_ref())?;
         if let Some(limit) = limit {
             test = Arc::new(Subset::first(test, limit)?);
+            self.check_classes(test.as_ref());
         }
         match &checkpoint.provenance.normalization {
             Some(normalization) => normalized(test, normalization),
