@@ -342,9 +342,9 @@ fn main() {
     let (products, copy) = ceilings.measure(&device);
     println!("\nceilings: matrix product of {SIDE} cubed, GFLOP/s; copy, GB/s");
     for ((name, _), rate) in ceilings.products.iter().zip(&products) {
-        println!("{name:<34} {rate:9.2}");
+        println!("{name:<42} {rate:9.2}");
     }
-    println!("{:<34} {copy:9.2}", "copy");
+    println!("{:<42} {copy:9.2}", "copy");
     let names: Vec<&str> = ceilings.products.iter().map(|(name, _)| *name).collect();
     let mut document = json!({
         "device": info,
@@ -414,14 +414,14 @@ fn training(options: &Options, device: &Arc<Device>, ceilings: &Ceilings, work: 
     }
     let shares = shares(device, &model, batch);
     let total: f64 = shares.iter().map(|(_, share)| share.seconds).sum();
-    println!("  {:<34} {:>5} {:>9} {:>6} {:>8} {:>7}", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
+    println!("  {:<42} {:>5} {:>9} {:>6} {:>8} {:>7}", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
     let mut kernels = Vec::new();
     for (name, share) in shares {
         let Share { seconds, flops, bytes, calls } = share;
         let percent = seconds / total * 100.0;
         let [rate, bandwidth] = [flops, bytes].map(|amount| amount / 1e9 / seconds);
         println!(
-            "  {name:<34} {calls:>5} {:>9.3} {percent:>6.1} {rate:>8.2} {bandwidth:>7.2}",
+            "  {name:<42} {calls:>5} {:>9.3} {percent:>6.1} {rate:>8.2} {bandwidth:>7.2}",
             seconds * 1e3
         );
         kernels.push(json!({
