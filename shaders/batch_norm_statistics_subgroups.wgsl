@@ -34,14 +34,6 @@ struct Moments {
 // One of each subgroup; a subgroup of one invocation would be the smallest.
 var<workgroup> moments: array<Moments, 256>;
 
-// Those of the numbers of both.
-fn merge(a: Moments, b: Moments) -> Moments {
-    let count = a.count + b.count;
-    let part = b.count / max(count, 1.0);
-    let apart = b.mean - a.mean;
-    return Moments(count, a.mean + apart * part, a.squares + b.squares + apart * apart * a.count * part);
-}
-
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -81,9 +73,11 @@ fn main(
     }
     let shift = sum / max(count, 1.0);
     let base = x[c * params.pixels];
+    // Means as distances from one of them, so that little is lost. (Mesa's lavapipe 22.3 aborts on subgroupBroadcastFirst.)
     let own = origin - base + shift;
+    let one = subgroupAdd(select(0.0, own, lane == 0u));
     let together = subgroupAdd(count);
-    let middle = subgroupAdd(count * own) / max(together, 1.0);
+    let middle = one + subgroupAdd(count * (own - one)) / max(together, 1.0);
     let apart = own - middle;
     let spread = subgroupAdd(max(squares - sum * shift, 0.0) + count * apart * apart);
     if lane == 0u {
@@ -91,10 +85,18 @@ fn main(
     }
     workgroupBarrier();
     if local == 0u {
-        // In an order that is always the same.
-        var all = moments[0];
-        for (var i = 1u; i < subgroups; i += 1u) {
-            all = merge(all, moments[i]);
+        // The same again with those of the subgroups, in order.
+        let first = moments[0].mean;
+        var numbers = 0.0;
+        var moved = 0.0;
+        for (var i = 0u; i < subgroups; i += 1u) {
+            numbers += moments[i].count;
+            moved += moments[i].count * (moments[i].mean - first);
+        }
+        var all = Moments(numbers, first + moved / numbers, 0.0);
+        for (var i = 0u; i < subgroups; i += 1u) {
+            let off = moments[i].mean - all.mean;
+            all.squares += moments[i].squares + moments[i].count * off * off;
         }
         let batch_mean = base + all.mean;
         let keep = 1.0 - params.momentum;

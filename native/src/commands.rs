@@ -15,7 +15,6 @@ mod steps;
 mod train;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,8 +30,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
+use crate::pipelines::Pipelines;
 use crate::progress::Console;
-use crate::{command_line, files, pipelines, tuning};
+use crate::{command_line, files, tuning};
 
 /// How a command ended.
 pub(crate) enum Outcome<T> {
@@ -66,8 +66,8 @@ pub(crate) fn run(cli: Cli) -> Result<Outcome<()>> {
         Some(Command::Devices) => devices::run(&scene).map(Outcome::Done),
         Some(Command::Report(args)) => report::run(&scene, &args).map(Outcome::Done),
     }?;
-    if let Some(device) = scene.opened.take() {
-        pipelines::keep(&device);
+    if let Some((device, pipelines)) = scene.opened.take() {
+        pipelines.keep(&device);
     }
     Ok(outcome)
 }
@@ -77,8 +77,8 @@ struct Scene {
     console: Console,
     choice: DeviceChoice,
     autotune: Autotune,
-    /// The device that was opened last, if it uses the cache folder.
-    opened: RefCell<Option<Arc<Device>>>,
+    /// The device that was opened last, if what it compiles is kept.
+    opened: RefCell<Option<(Arc<Device>, Pipelines)>>,
 }
 
 impl Scene {
@@ -88,8 +88,8 @@ impl Scene {
         self.console.device(device.info());
         if self.autotune == Autotune::On {
             tuning::load(&device);
-            pipelines::load(&device);
-            self.opened.replace(Some(Arc::clone(&device)));
+            let pipelines = Pipelines::load(&device);
+            self.opened.replace(pipelines.map(|pipelines| (Arc::clone(&device), pipelines)));
         }
         Ok(device)
     }
@@ -119,10 +119,12 @@ impl Scene {
             check_fit(&self.console, name, checkpoint, splits.train.as_ref())?;
         }
         let normalization = network.and_then(|(_, checkpoint)| checkpoint.provenance.normalization.as_ref());
-        for (side, limit) in [(&mut splits.train, args.train_limit), (&mut splits.test, args.test_limit)] {
+        for (side, limit, option) in [
+            (&mut splits.train, args.train_limit, "--train-limit"),
+            (&mut splits.test, args.test_limit, "--test-limit"),
+        ] {
             if let Some(limit) = limit {
-                *side = Arc::new(Subset::first(Arc::clone(side), limit)?);
-                self.check_classes(side.as_ref());
+                *side = self.first(side, limit, option)?;
             }
             if let Some(normalization) = normalization {
                 *side = normalized(Arc::clone(side), normalization)?;
@@ -131,15 +133,19 @@ impl Scene {
         Ok(splits)
     }
 
-    /// Warns where the first images lack classes, as those of a folder do, which come class by class.
-    fn check_classes(&self, images: &dyn Dataset) {
-        let classes = images.classes().len();
-        let found: HashSet<u32> = (0..images.len()).map(|index| images.label(index)).collect();
-        if found.len() < classes && found.len() < images.len() {
-            let (len, found) = (images.len(), found.len());
-            self.console
-                .warn(&format!("the first {len} images hold {found} of {classes} classes; raise the limit"));
+    /// The first `limit` images, with a warning where they come class by class, as those of a folder do, and classes lack.
+    fn first(&self, images: &Arc<dyn Dataset>, limit: usize, option: &str) -> Result<Arc<dyn Dataset>> {
+        let part = Subset::first(Arc::clone(images), limit)?;
+        let mut labels: Vec<u32> = (0..part.len()).map(|index| part.label(index)).collect();
+        let (len, classes, sorted) = (labels.len(), part.classes().len(), labels.is_sorted());
+        labels.dedup();
+        if sorted && labels.len() < classes.min(len) && len < images.len() {
+            self.console.warn(&format!(
+                "{option} {limit} takes the first images, which come class by class: {} of {classes} classes; raise it",
+                labels.len()
+            ));
         }
+        Ok(Arc::new(part))
     }
 
     /// As [`Scene::open_data`], but opens the test images alone where they are files of their own.
@@ -156,8 +162,7 @@ impl Scene {
         }
         check_fit(&self.console, name, checkpoint, test.as_ref())?;
         if let Some(limit) = limit {
-            test = Arc::new(Subset::first(test, limit)?);
-            self.check_classes(test.as_ref());
+            test = self.first(&test, limit, "--test-limit")?;
         }
         match &checkpoint.provenance.normalization {
             Some(normalization) => normalized(test, normalization),

@@ -1,12 +1,13 @@
 //! The compiled pipelines, kept in the user's cache folder where the backend can (Vulkan): `centripetal/pipelines-ADAPTER.bin`.
 //!
-//! A checksum, then the bytes of wgpu's cache, which name their adapter, driver and version themselves. Whatever goes wrong
-//! with the file costs compiling, never a run.
+//! A checksum over the adapter's key and the bytes of wgpu's cache, then those bytes, which name driver and version
+//! themselves. Whatever goes wrong with the file costs compiling, never a run.
 
 use std::path::PathBuf;
 
 use centripetal::data::Checksum;
-use centripetal::device::{Device, DeviceInfo};
+use centripetal::device::Device;
+use wgpu::util::pipeline_cache_key;
 
 use crate::cache;
 use crate::files;
@@ -14,45 +15,65 @@ use crate::files;
 /// Largest cache that is read.
 const CEILING: u64 = 256 << 20;
 
-fn path(info: &DeviceInfo) -> Option<PathBuf> {
-    cache::path("pipelines", info, "bin")
+/// Where the pipelines of an adapter lie.
+pub(crate) struct Pipelines {
+    path: PathBuf,
+    /// Of vendor and device: two adapters may have one name, and wgpu answers the cache of another with an error.
+    key: String,
 }
 
-fn checksum(data: &[u8]) -> [u8; 8] {
+/// The first bytes of the file that holds `data` for the adapter of `key`.
+fn checksum(key: &str, data: &[u8]) -> [u8; 8] {
     let mut checksum = Checksum::default();
+    checksum.add(key.as_bytes());
     checksum.add(data);
     checksum.value().to_le_bytes()
 }
 
-/// The bytes that [`keep`] was given, if `file` is whole.
-fn open(file: &[u8]) -> Option<&[u8]> {
+/// The bytes that [`Pipelines::keep`] wrote for the adapter of `key`, if `file` holds them, whole.
+fn open<'a>(key: &str, file: &'a [u8]) -> Option<&'a [u8]> {
     let (sum, data) = file.split_first_chunk()?;
-    (checksum(data) == *sum).then_some(data)
+    (checksum(key, data) == *sum).then_some(data)
 }
 
-/// Has `device` compile through the cache, and begin with what was kept on its adapter before.
-#[allow(unsafe_code, reason = "wgpu trusts its caller that the bytes are those which it once gave")]
-pub(crate) fn load(device: &Device) {
-    device.use_pipeline_cache(|gpu| {
-        let file = path(device.info()).and_then(|path| files::read_part(&path, 0..CEILING).ok());
-        let descriptor = wgpu::PipelineCacheDescriptor {
-            label: Some("pipelines"),
-            data: file.as_deref().and_then(open),
-            // Those of another adapter, driver or version are left alone.
-            fallback: true,
-        };
-        // SAFETY: the file lies in the user's own cache folder, only `keep` writes it, whole or not at all, with what
-        // `PipelineCache::get_data` gave, and the checksum says that it still is that.
-        unsafe { gpu.create_pipeline_cache(&descriptor) }
-    });
-}
+impl Pipelines {
+    /// Has `device` compile through a cache that begins with what was kept on its adapter before. `None` where there is no
+    /// such cache or no folder for it.
+    #[allow(unsafe_code, reason = "wgpu trusts its caller that the bytes are those which it once gave")]
+    pub(crate) fn load(device: &Device) -> Option<Pipelines> {
+        let mut opened = None;
+        device.use_pipeline_cache(|gpu| {
+            let key = pipeline_cache_key(&gpu.adapter_info());
+            opened = key.and_then(|key| {
+                let path = cache::path("pipelines", device.info(), "bin")?;
+                Some(Pipelines { path, key })
+            });
+            let file = opened.as_ref().and_then(Pipelines::read);
+            let kept = opened.as_ref().zip(file.as_deref());
+            let descriptor = wgpu::PipelineCacheDescriptor {
+                label: Some("pipelines"),
+                data: kept.and_then(|(pipelines, file)| open(&pipelines.key, file)),
+                // Those of another driver or version are left alone.
+                fallback: true,
+            };
+            // SAFETY: the file lies in the user's own cache folder, only `keep` writes it, whole or not at all, with what
+            // `PipelineCache::get_data` gave, and the checksum says that it still is that, and of this adapter.
+            unsafe { gpu.create_pipeline_cache(&descriptor) }
+        });
+        opened
+    }
 
-/// Keeps what `device` has compiled, if it is more than before. Failing is no loss but time.
-pub(crate) fn keep(device: &Device) {
-    if let (Some(data), Some(path)) = (device.pipeline_cache(), path(device.info())) {
-        let file = [&checksum(&data)[..], &data].concat();
-        if files::read_part(&path, 0..CEILING).ok().as_ref() != Some(&file) {
-            cache::keep(&path, &file);
+    fn read(&self) -> Option<Vec<u8>> {
+        files::read_part(&self.path, 0..CEILING).ok()
+    }
+
+    /// Keeps what `device` has compiled, if that is not what lies there. Failing is no loss but time.
+    pub(crate) fn keep(&self, device: &Device) {
+        if let Some(data) = device.pipeline_cache() {
+            let file = [&checksum(&self.key, &data)[..], &data].concat();
+            if self.read().as_ref() != Some(&file) {
+                cache::keep(&self.path, &file);
+            }
         }
     }
 }
@@ -62,14 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_damaged_or_cut_is_as_good_as_none() {
+    fn a_file_that_is_damaged_cut_or_of_another_adapter_is_as_good_as_none() {
         let data = *b"what a driver wrote";
-        let mut file = [&checksum(&data)[..], &data].concat();
-        assert_eq!(open(&file), Some(&data[..]));
+        let mut file = [&checksum("vulkan_1_2", &data)[..], &data].concat();
+        assert_eq!(open("vulkan_1_2", &file), Some(&data[..]));
+        assert_eq!(open("vulkan_1_3", &file), None);
         for length in 0..file.len() {
-            assert_eq!(open(&file[..length]), None, "{length} bytes");
+            assert_eq!(open("vulkan_1_2", &file[..length]), None, "{length} bytes");
         }
         file[12] ^= 1;
-        assert_eq!(open(&file), None);
+        assert_eq!(open("vulkan_1_2", &file), None);
     }
 }

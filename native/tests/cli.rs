@@ -995,7 +995,9 @@ fn folders_of_photographs_are_cut_at_random_and_a_broken_one_is_named() {
     );
     // The files come class by class.
     let few = [&words[..], &options, &["--train-limit", "4", "--out", "few"]].concat();
-    assert!(ok(&dir, &few).err.contains("warning: the first 4 images hold 1 of 2 classes"));
+    assert!(ok(&dir, &few).err.contains(
+        "warning: --train-limit 4 takes the first images, which come class by class: 1 of 2 classes"
+    ));
     let bad = dir.path().join("photos/train/dog/3.png");
     let whole = fs::read(&bad).expect("reads");
     fs::write(&bad, &whole[..whole.len() - 900]).expect("writes");

@@ -1,9 +1,10 @@
 //! Batch norm, activations, pooling, concatenation, channel padding: twins against PyTorch, shaders against twins.
 
 use crate::golden::{GOLDEN, Golden};
-use crate::harness::{Output, check, compare, gpu, random, run, twins};
+use crate::harness::{Output, check, compare, executors, gpu, random, run, twins};
 use centripetal::device::{Kernel, Params};
 use centripetal::ops::avg_pool2d::{AVG_POOL2D_BACKWARD, AVG_POOL2D_FORWARD, AvgPool2dParams};
+use centripetal::ops::batch_norm_relu::BATCH_NORM_RELU_BACKWARD_REDUCE;
 use centripetal::ops::batch_norm2d::{self as batch_norm, BatchNormParams};
 use centripetal::ops::channel_pad::{CHANNEL_PAD_BACKWARD, CHANNEL_PAD_FORWARD, ChannelPadParams};
 use centripetal::ops::clamp::{CLAMP_BACKWARD, CLAMP_FORWARD, ClampParams};
@@ -201,6 +202,10 @@ fn check_batch_norm(extents: [usize; 4]) {
     check(&case, &batch_norm::BATCH_NORM_INFERENCE, &params, &inputs, &[fresh(len)]);
     let inputs: [&[f32]; 4] = [&x, &dy, mean, inv_std];
     check(&case, &batch_norm::BATCH_NORM_BACKWARD_REDUCE, &params, &inputs, &[fresh(c), fresh(c)]);
+    // With a ReLU behind, which let pass what is positive in y.
+    let y: Vec<f32> = random(7, len);
+    let through: [&[f32]; 5] = [&x, &y, &dy, mean, inv_std];
+    check(&case, &BATCH_NORM_RELU_BACKWARD_REDUCE, &params, &through, &[fresh(len), fresh(c), fresh(c)]);
     let sums =
         run(&twins(), &batch_norm::BATCH_NORM_BACKWARD_REDUCE, 0, &params, &inputs, &[fresh(c), fresh(c)]);
     check_gradient(
@@ -230,15 +235,14 @@ fn batch_statistics_survive_a_mean_much_larger_than_the_deviation() {
     // The first number of a channel, from which others' deviations may be taken, is far from all of them.
     x[256] = -20_000.0;
     let outputs = [fresh(2), fresh(2), Output::Updated(vec![0.0; 2]), Output::Updated(vec![0.0; 2])];
-    let fast = centripetal::device::Device::cpu("test");
-    for device in [Some(&twins()), Some(&fast), gpu()].into_iter().flatten() {
-        let found = run(device, &batch_norm::BATCH_NORM_STATISTICS, 0, &params, &[&x], &outputs);
+    for (device, variant) in executors(&batch_norm::BATCH_NORM_STATISTICS) {
+        let found = run(device, &batch_norm::BATCH_NORM_STATISTICS, variant, &params, &[&x], &outputs);
         for c in 0..2 {
             let numbers = (0..n).flat_map(|image| &x[(image * 2 + c) * 256..][..256]).map(|x| f64::from(*x));
             let mean = numbers.clone().sum::<f64>() / 2048.0;
             let squares = numbers.map(|x| (x - mean).powi(2)).sum::<f64>();
             let inv_std = (squares / 2048.0 + 1e-5).powf(-0.5);
-            let place = format!("channel {c} on {}", device.info().name);
+            let place = format!("channel {c}, variant {variant} on {}", device.info().name);
             assert!((f64::from(found[0][c]) - mean).abs() < 2e-3, "{place}: mean {}", found[0][c]);
             assert!((f64::from(found[1][c]) / inv_std - 1.0).abs() < 1e-4, "{place}: {}", found[1][c]);
             let moved = f64::from(found[3][c]) / (0.1 * squares / 2047.0);
@@ -251,9 +255,9 @@ fn batch_statistics_survive_a_mean_much_larger_than_the_deviation() {
 fn one_number_a_channel_has_no_variance() {
     let params = BatchNorm2d::new(2).params(1, Shape::new(2, 1, 1));
     let outputs = [fresh(2), fresh(2), Output::Updated(vec![1.0; 2]), Output::Updated(vec![1.0; 2])];
-    let fast = centripetal::device::Device::cpu("test");
-    for device in [Some(&twins()), Some(&fast), gpu()].into_iter().flatten() {
-        let found = run(device, &batch_norm::BATCH_NORM_STATISTICS, 0, &params, &[&[3.0, -4.0]], &outputs);
+    for (device, variant) in executors(&batch_norm::BATCH_NORM_STATISTICS) {
+        let found =
+            run(device, &batch_norm::BATCH_NORM_STATISTICS, variant, &params, &[&[3.0, -4.0]], &outputs);
         assert_eq!(found[0], [3.0, -4.0]);
         compare("running_mean", &[1.2, 0.5], &found[2], GOLDEN);
         compare("running_var", &[0.9, 0.9], &found[3], GOLDEN);

@@ -107,6 +107,8 @@ fn conv_shapes() -> Vec<ConvShape> {
         many,
         ConvShape { k: 16, stride: [3, 2], padding: [0, 2], p: 4, q: 7, ..many },
         ConvShape { k: 62, dilation: [2, 1], padding: [2, 1], ..many },
+        // As wide out as in the copy, but not where it is.
+        ConvShape { p: 13, q: 9, ..base },
         // Padding above and left differs from below and right, and rows from columns.
         ConvShape { padding: [0, 2], p: 12, q: 12, ..base },
         ConvShape { padding: [2, 0], p: 13, q: 11, ..base },
