@@ -269,7 +269,7 @@ impl Device {
         &self.info
     }
 
-    /// What the adapter allows, by WebGPU's names; empty on the CPU. Kernels need no more than the baseline.
+    /// What the adapter allows, by WebGPU's names; empty on the CPU. No kernel needs more than the baseline.
     pub fn limits(&self) -> &[(&'static str, u64)] {
         match &self.executor {
             Executor::Cpu(_) => &[],

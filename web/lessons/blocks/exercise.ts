@@ -120,7 +120,7 @@ function tell(outcome: Outcome, status: HTMLElement, editor: Editor, title: stri
     }
     case 'stopped':
       status.replaceChildren(
-        verdict('bad', `A loop went round more than 20,000 times in the case “${outcome.case}” and was ended. Look for a loop whose condition never becomes false.`),
+        verdict('bad', `A loop went round more than ${outcome.rounds.toLocaleString('en')} times in the case “${outcome.case}” and was ended. Look for a loop whose condition never becomes false.`),
       );
       break;
     case 'refused':

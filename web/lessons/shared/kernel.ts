@@ -48,12 +48,14 @@ export type Outcome =
   | { kind: 'passed'; cases: number; worst: number }
   | { kind: 'syntax'; message: string; notes: string[]; line: number; column: number; marked: string }
   | { kind: 'wrong'; judged: Judged; passed: number }
-  | { kind: 'stopped'; case: string }
+  | { kind: 'stopped'; case: string; rounds: number }
   | { kind: 'refused'; message: string }
   | { kind: 'no-gpu' };
 
-/** Rounds that each loop may make in one invocation. */
+/** Rounds that each loop may make in one invocation; fewer where there are many invocations. */
 const ROUNDS = 20_000;
+/** Rounds that each loop may make in all invocations together. */
+const ALL_ROUNDS = 1 << 30;
 
 const tables = new Map<string, Promise<Kernel>>();
 export function kernel(name: string): Promise<Kernel> {
@@ -69,8 +71,8 @@ function interleave(table: Kernel, inputs: Float32Array[], outputs: Float32Array
 }
 
 /** The shader for what naga says of it. */
-export async function check(source: string): Promise<Checked> {
-  return (await call<Checked>('wgsl', { source, rounds: ROUNDS })).value;
+export async function check(source: string, rounds: number): Promise<Checked> {
+  return (await call<Checked>('wgsl', { source, rounds })).value;
 }
 
 /** Runs `source` on every case of the kernel `name` that its variant `shader` is made for. */
@@ -78,7 +80,7 @@ export async function judge(
   name: string, shader: string, source: string, workgroups: number | null, say: (text: string) => void,
 ): Promise<Outcome> {
   say('naga reads the shader …');
-  const checked = await check(source);
+  let checked = await check(source, ROUNDS);
   if (!checked.ok) {
     const { message, notes, place } = checked;
     return { kind: 'syntax', message, notes, line: place?.line ?? 0, column: place?.column ?? 0, marked: place?.marked ?? '' };
@@ -90,6 +92,11 @@ export async function judge(
       kind: 'refused',
       message: `${workgroups.toLocaleString('en')} workgroups of ${size} are ${invocations} invocations. That would keep a GPU busy for too long; the lessons run at most ${gpu.MOST_INVOCATIONS.toLocaleString('en')}.`,
     };
+  }
+  const rounds = Math.min(ROUNDS, Math.ceil(ALL_ROUNDS / Math.max(1, (workgroups ?? 0) * size)));
+  if (rounds < ROUNDS) {
+    const again = await check(source, rounds);
+    if (again.ok) checked = again;
   }
   if (!(await adapterOf())) return { kind: 'no-gpu' };
   const table = await kernel(name);
@@ -109,7 +116,7 @@ export async function judge(
     } catch (error) {
       return { kind: 'refused', message: (error as Error).message };
     }
-    if (result.stopped) return { kind: 'stopped', case: title };
+    if (result.stopped) return { kind: 'stopped', case: title, rounds };
     const { value: judged } = await call<Judged>('judge', { kernel: name, case: index }, result.outputs);
     if (!judged.passed) return { kind: 'wrong', judged, passed };
     worst = Math.max(worst, judged.worst);

@@ -20,8 +20,36 @@ const MAX_INVOCATIONS: u32 = 256;
 /// Binding of the buffer that says that a loop was ended: after the most that a kernel has (a uniform and 8 buffers).
 pub(crate) const FLAG_BINDING: u32 = 15;
 
+/// Most calls of functions in one invocation, loops aside: functions that call each other twice would be a loop without one.
+const MAX_CALLS: u64 = 1000;
+
+/// With which the names of the additions begin.
+const OWN: &[u8] = b"lesson_";
+
 /// Parses and validates `source`; the guarded shader ends its loops after `rounds` rounds of each loop in one invocation.
 pub(crate) fn check(source: &str, rounds: u32) -> Value {
+    let text = blanked(source);
+    if let Some(word) = words(&text).into_iter().find(|word| text[word.clone()].starts_with(OWN)) {
+        let note = "a variable of that name could switch off what ends a reader's loops";
+        let message = "names that begin with `lesson_` are the lessons' own";
+        return problem(message, &[note.into()], Some(location(source, &word)), source);
+    }
+    validated(source, rounds)
+}
+
+/// Where `part` of `source` stands, as naga says it.
+fn location(source: &str, part: &Range<usize>) -> naga::SourceLocation {
+    let before = source.get(..part.start).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    naga::SourceLocation {
+        line_number: before.matches('\n').count() as u32 + 1,
+        line_position: line.len() as u32 + 1,
+        offset: part.start as u32,
+        length: part.len() as u32,
+    }
+}
+
+fn validated(source: &str, rounds: u32) -> Value {
     let module = match wgsl::parse_str(source) {
         Ok(module) => module,
         Err(error) => {
@@ -41,6 +69,10 @@ pub(crate) fn check(source: &str, rounds: u32) -> Value {
             source,
         );
     };
+    if main.workgroup_size_overrides.is_some() {
+        let note = "how many invocations run has to be known before they do";
+        return problem("the workgroup size is not a number", &[note.into()], None, source);
+    }
     let [x, y, z] = main.workgroup_size;
     if x.saturating_mul(y).saturating_mul(z) > MAX_INVOCATIONS {
         let message = format!("a workgroup of {x} x {y} x {z} invocations is too large");
@@ -48,6 +80,12 @@ pub(crate) fn check(source: &str, rounds: u32) -> Value {
             "WebGPU promises {MAX_INVOCATIONS} invocations a workgroup on every adapter, and no more"
         );
         return problem(&message, &[note], None, source);
+    }
+    let calls = calls(source);
+    if calls > MAX_CALLS {
+        let note =
+            format!("functions that call others several times add up; {MAX_CALLS} calls are the most here");
+        return problem(&format!("an invocation makes {calls} calls of functions"), &[note], None, source);
     }
     let entries: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
     json!({ "ok": true, "workgroup": [x, y, z], "guarded": guarded(source, &entries, rounds) })
@@ -69,6 +107,11 @@ fn problem(message: &str, notes: &[String], location: Option<naga::SourceLocatio
     json!({ "ok": false, "message": message, "notes": notes, "place": place })
 }
 
+/// The ends of a line, each of which ends a comment.
+fn ends_comment(letter: char) -> bool {
+    matches!(letter, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
 /// `source` with its comments and strings of letters blanked out, byte for byte as long.
 fn blanked(source: &str) -> Vec<u8> {
     let mut text = source.as_bytes().to_vec();
@@ -76,10 +119,9 @@ fn blanked(source: &str) -> Vec<u8> {
     while i < text.len() {
         let pair = (text[i], text.get(i + 1).copied().unwrap_or(0));
         if depth == 0 && pair == (b'/', b'/') {
-            while i < text.len() && text[i] != b'\n' {
-                text[i] = b' ';
-                i += 1;
-            }
+            let end = source[i..].find(ends_comment).map_or(text.len(), |length| i + length);
+            text[i..end].fill(b' ');
+            i = end;
         } else if pair == (b'/', b'*') || (depth > 0 && pair == (b'*', b'/')) {
             depth = if pair.0 == b'/' { depth + 1 } else { depth - 1 };
             (text[i], text[i + 1]) = (b' ', b' ');
@@ -195,6 +237,23 @@ fn functions(text: &[u8]) -> Vec<Function<'_>> {
     functions
 }
 
+/// Most calls that any function of `source` leads to, each loop's body taken once.
+fn calls(source: &str) -> u64 {
+    let text = blanked(source);
+    let functions = functions(&text);
+    let mut calls = vec![0u64; functions.len()];
+    // WGSL has no recursion, so as many rounds as there are functions are enough.
+    for _ in 0..functions.len() {
+        for (i, function) in functions.iter().enumerate() {
+            calls[i] = function
+                .calls
+                .iter()
+                .fold(0, |sum, &(callee, _)| sum.saturating_add(calls[callee]).saturating_add(1));
+        }
+    }
+    calls.into_iter().max().unwrap_or(0)
+}
+
 /// The shader with a counter for every loop: a variable of the entry point, which the functions get by pointer.
 ///
 /// Each loop has a counter of its own: one that several loops share would not be the same in all invocations after a loop
@@ -265,7 +324,7 @@ mod tests {
             let first = check(shader.wgsl, 1000);
             assert_eq!(first["ok"], true, "{}: {first}", shader.name);
             let guarded = first["guarded"].as_str().expect("text");
-            let again = check(guarded, 1000);
+            let again = validated(guarded, 1000);
             assert_eq!(again["ok"], true, "{} guarded: {again}", shader.name);
             let code = |text: &str| {
                 blanked(text)
@@ -309,7 +368,7 @@ mod tests {
             let said = check(&endless, 9);
             assert_eq!(said["ok"], true, "{code}: {said}");
             let guarded = said["guarded"].as_str().expect("text");
-            assert_eq!(check(guarded, 9)["ok"], true, "{code}: {}", check(guarded, 9));
+            assert_eq!(validated(guarded, 9)["ok"], true, "{code}: {}", validated(guarded, 9));
         }
     }
 
@@ -338,7 +397,7 @@ fn shared_by_all(lane: u32) -> u32 {
         let said = check(NESTED, 9);
         assert_eq!(said["ok"], true, "{said}");
         let guarded = said["guarded"].as_str().expect("text");
-        assert_eq!(check(guarded, 9)["ok"], true, "{}\n{guarded}", check(guarded, 9));
+        assert_eq!(validated(guarded, 9)["ok"], true, "{}\n{guarded}", validated(guarded, 9));
         let at = |before: &str| NESTED.find(before).expect("it is there") + before.len();
         let helper = format!("lesson_rounds_{}", at("for (;;) {"));
         let middle = format!("lesson_rounds_{}", at("u32 { loop {"));
@@ -373,6 +432,36 @@ fn shared_by_all(lane: u32) -> u32 {
         let guarded = said["guarded"].as_str().expect("text");
         assert_eq!(guarded.matches(STOP).count(), 1);
         assert!(guarded.contains("const lesson_most = 7u;"));
-        assert_eq!(check(guarded, 7)["ok"], true);
+        assert_eq!(validated(guarded, 7)["ok"], true);
+        // What naga takes for the end of a line is one.
+        for end in ['\n', '\u{b}', '\u{c}', '\r', '\u{85}', '\u{2028}', '\u{2029}'] {
+            let text =
+                format!("@compute @workgroup_size(1)\nfn main() {{ // for{end} loop {{ break; }}\n }}\n");
+            let said = check(&text, 7);
+            assert_eq!(said["ok"], true, "{end:?}: {said}");
+            assert_eq!(said["guarded"].as_str().expect("text").matches(STOP).count(), 1, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_get_round_the_guard_is_refused() {
+        let refused = |text: &str, why: &str| {
+            let said = check(text, 7);
+            assert_eq!(said["ok"], false, "{text}");
+            assert!(said["message"].as_str().is_some_and(|message| message.contains(why)), "{said}");
+            said
+        };
+        let said = refused(
+            "@compute @workgroup_size(1)\nfn main() {\n    let lesson_most = 4294967295u; loop { break; } }\n",
+            "lesson_",
+        );
+        assert_eq!((&said["place"]["line"], &said["place"]["column"]), (&json!(3), &json!(9)), "{said}");
+        assert_eq!(said["place"]["marked"], "lesson_most");
+        refused("override n = 256u;\n@compute @workgroup_size(n)\nfn main() {}\n", "not a number");
+        let mut text = "fn f0() {}\n".to_owned();
+        for i in 1..12 {
+            text += &format!("fn f{i}() {{ f{}(); f{}(); }}\n", i - 1, i - 1);
+        }
+        refused(&(text + "@compute @workgroup_size(1)\nfn main() { f11(); }\n"), "calls of functions");
     }
 }
