@@ -670,6 +670,34 @@ test('what fails later is said in its block, until something there works again',
   await works(pixel);
 });
 
+test('blocks that ask for the GPU at the same time share one device', async ({ page, site }) => {
+  const problems = watch(page, site);
+  // Every answer of the browser takes a while, so that both blocks ask before the first has a device.
+  await page.route(/gpu\.worker[^/]*\.js$/, async (route) => {
+    const response = await route.fetch();
+    const slow = `const { requestDevice } = GPUAdapter.prototype;
+      const opened = new BroadcastChannel('opened');
+      GPUAdapter.prototype.requestDevice = async function (...args) {
+        opened.postMessage('device');
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        return requestDevice.apply(this, args);
+      };`;
+    await route.fulfill({ response, body: `{${slow}}\n${await response.text()}` });
+  });
+  await page.addInitScript(() => {
+    let devices = 0;
+    new BroadcastChannel('opened').onmessage = () => (document.documentElement.dataset.devices = String(++devices));
+  });
+  await open(page, site, lessonOf('convolution'));
+  await expect(page.locator('html')).toHaveAttribute('data-devices', '1');
+  const pixel = block(page, 'pixel');
+  await expect(pixel.locator('p[role=status]')).toContainText('says 15 here');
+  await pixel.getByRole('button', { name: 'Next pixel' }).click();
+  await expect(pixel.locator('p[role=status]')).toContainText('says −15 here');
+  await expect(page.getByRole('alert')).toHaveCount(0);
+  expect(problems).toEqual([]);
+});
+
 test('while something plays it is not read aloud', async ({ page, site }) => {
   for (const [lesson, name] of [['convolution', 'pixel'], ['gpu', 'grid'], ['sgd', 'plane'], ['zero', 'duel']]) {
     await open(page, site, lessonOf(lesson!));
