@@ -1,6 +1,6 @@
 import './style.css';
-import { choice } from './shared/library.ts';
-import { make, setText } from './shared/dom.ts';
+import { choice, onFallBack } from './shared/library.ts';
+import { setText, tellError } from './shared/dom.ts';
 import { adapterOf } from './shared/kernel.ts';
 import { loseDevice } from './shared/gpu.ts';
 import { settings } from './shared/state.ts';
@@ -17,7 +17,7 @@ async function mount(block: HTMLElement): Promise<void> {
     block.dataset.ready = 'yes';
   } catch (error) {
     block.dataset.ready = 'failed';
-    block.append(make('p', { class: 'verdict bad', role: 'alert' }, `This part does not work: ${(error as Error).message}`));
+    tellError(block, `This part does not work: ${(error as Error).message}`);
   }
 }
 
@@ -31,22 +31,46 @@ async function device(): Promise<void> {
     else query.set('device', field.value);
     location.search = query.toString();
   };
-  const found = await adapterOf();
   const name = document.getElementById('device-name')!;
   const notice = document.getElementById('no-gpu')!;
-  if (found) {
-    setText(name, found.software ? `${found.name} (computed by the CPU)` : found.name);
-  } else {
-    const chosen = choice() === 'cpu';
-    setText(name, chosen ? 'CPU' : 'no WebGPU here');
-    notice.textContent = chosen
-      ? 'This page is set to the CPU: what you see is computed by the twins. Shaders that you edit are checked, but run only on a GPU.'
-      : 'This browser offers no WebGPU. The lessons run on the twins, in WebAssembly; shaders that you edit are checked, but cannot run. Chrome, Edge, Safari 26 and Firefox 141 or later have WebGPU on most machines.';
+  const say = (top: string, text: string) => {
+    setText(name, top);
+    notice.textContent = text;
     notice.hidden = false;
+  };
+  const looked = adapterOf();
+  onFallBack(async (why) => {
+    const found = await looked;
+    // Without an adapter it is said below.
+    if (found) say(`${found.name} for shaders, the CPU for networks`, `This page is set to the GPU, but the library cannot open it, so networks run on the twins: ${why}`);
+  });
+  const found = await looked;
+  if (found) {
+    if (notice.hidden) setText(name, found.software ? `${found.name} (computed by the CPU)` : found.name);
+    return;
   }
+  const none = 'This browser offers no WebGPU. The lessons run on the twins, in WebAssembly; shaders that you edit are checked, but cannot run. Chrome, Edge, Safari 26 and Firefox 141 or later have WebGPU on most machines.';
+  if (choice() === 'cpu') say('CPU', 'This page is set to the CPU: what you see is computed by the twins. Shaders that you edit are checked, but run only on a GPU.');
+  else if (choice() === 'gpu') say('no GPU here, so the CPU', `This page is set to the GPU, but there is none. ${none}`);
+  else say('no WebGPU here', none);
+}
+
+/** What is folded away is printed too, and folded again after. */
+function unfoldInPrint(): void {
+  const opened: HTMLDetailsElement[] = [];
+  addEventListener('beforeprint', () => {
+    for (const folded of document.querySelectorAll<HTMLDetailsElement>('details:not([open])')) {
+      folded.open = true;
+      opened.push(folded);
+    }
+  });
+  addEventListener('afterprint', () => {
+    for (const unfolded of opened.splice(0)) unfolded.open = false;
+  });
 }
 
 void device();
+unfoldInPrint();
 void Promise.all([...document.querySelectorAll<HTMLElement>('[data-block]')].map(mount));
 // For tests of what a lost device does to a page.
 document.addEventListener('lose-device', () => void loseDevice());

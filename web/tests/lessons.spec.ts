@@ -91,8 +91,13 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.getByText(device === 'cpu' ? 'Computed by the twin in Rust' : 'Your GPU, with shaders/conv2d_forward_direct.wgsl, says 58 here')).toBeVisible({ timeout: 30_000 });
     await within.getByRole('button', { name: 'Next pixel' }).click();
     await expect(page).toHaveURL(/output=6/);
+    // Sums of nine whole numbers are exact in float32, in any order.
+    if (device !== 'cpu') await expect(within.locator('p[role=status]')).toContainText('over all 16 pixels the largest difference to the twin is 0.');
     await slide(within, 'Stride', 'ArrowRight');
     await expect(within.getByRole('button', { name: /^Output row/ })).toHaveCount(4);
+    await resetTo(within, page, 'filter', 'stride', 'output');
+    await expect(within.getByRole('button', { name: /^Output row/ })).toHaveCount(16);
+    await expect(within.locator('[data-sum]')).toHaveText('15');
   },
   picture: async (within, page, device) => {
     await expect(within.getByText(device === 'cpu' ? 'after the filter, by the twin' : 'after the filter, by your GPU').first()).toBeVisible();
@@ -118,6 +123,16 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.getByText('differences, h = 1')).toBeVisible();
     await resetTo(within, page, 'h');
     await expect(within.getByText('differences, h = 0.001')).toBeVisible();
+    const slopes: number[][] = [];
+    for (const row of await within.locator('tbody tr').all()) slopes.push((await row.locator('td').allInnerTexts()).map(numberOf));
+    expect(slopes).toHaveLength(9);
+    for (const slope of slopes) {
+      // The twin, the GPU if there is one, differences, and how far these are apart.
+      expect(slope).toHaveLength(device === 'cpu' ? 3 : 4);
+      const analytic = slope[0]!;
+      expect(Math.abs(analytic)).toBeGreaterThan(0);
+      for (const other of slope.slice(1, -1)) expect(Math.abs(other - analytic)).toBeLessThan(1e-3 * Math.abs(analytic));
+    }
   },
   grid: async (within, page) => {
     await playsAndPauses(within, page, () => within.locator('[data-place]').innerText());
@@ -125,6 +140,10 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.locator('[data-place]')).toHaveText('k 0, p 0, q 0');
     await within.getByRole('button', { name: 'Next invocation' }).click();
     await expect(within.locator('[data-place]')).toHaveText('k 0, p 0, q 1');
+    await slide(within, 'Side of the output', 'End');
+    await expect(within.getByText('The grid: 8 workgroups of 64 for 512 numbers.')).toBeVisible();
+    await resetTo(within, page, 'side', 'invocation');
+    await expect(within.getByText('The grid: 4 workgroups of 64 for 200 numbers. Workgroup 1, invocation 6: i = 1 · 64 + 6 = 70')).toBeVisible();
   },
   measure: async (within, _, device) => {
     for (const [layer, count] of [['first', '3,538,944'], ['narrow', '18,874,368'], ['middle', '18,874,368'], ['wide', '18,874,368']]) {
@@ -162,7 +181,7 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
   plane: async (within, page) => {
     await saysWhere(within, 'cpu');
     await playsAndPauses(within, page, () => within.locator('p[role=status]').innerText());
-    await within.getByRole('button', { name: 'Reset' }).click();
+    await within.getByRole('button', { name: 'Step 0' }).click();
     await expect(within.getByText(/^Step 0\./)).toBeVisible();
     await within.getByRole('button', { name: 'Step', exact: true }).click();
     await expect(within.getByText(/^Step 1\./)).toBeVisible();
@@ -171,8 +190,11 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: 'Pause' }).click();
     const [measured, forecast] = await Promise.all(['[data-measured]', '[data-forecast]'].map((at) => numberIn(within, at)));
     expect(Math.abs(measured! - forecast!)).toBeLessThan(0.05);
-    await within.getByRole('button', { name: 'Reset' }).click();
+    await slide(within, 'Strength', 'End');
+    await within.getByRole('combobox', { name: 'Momentum is' }).selectOption('nesterov');
+    await resetTo(within, page, 'strength', 'direction', 'step');
     await expect(within.getByText(/^Step 0\./)).toBeVisible();
+    await expect(within.getByRole('slider', { name: 'Strength' })).toHaveAttribute('aria-valuetext', '0.0500');
   },
   cluster: async (within, page) => {
     await saysWhere(within, 'cpu');
@@ -181,6 +203,7 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.locator('[data-chi]')).toHaveText('22.45');
     await within.getByLabel('Clusters by').selectOption('imbalanced');
     await expect(within.locator('[data-chi]')).toHaveText('22.61');
+    await expect(within.getByRole('img', { name: 'for conv2: with 8, 17.18 for k-means, 22.45 for even, 22.61 for imbalanced; with 1, ' })).toBeVisible();
     await slide(within, 'Clusters: filters that stay', 'End');
     await expect(within.locator('[data-chi]')).toHaveText('0');
     await within.getByLabel('Layer').selectOption('conv1');
@@ -251,8 +274,13 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: 'Cut both' }).click();
     await expect(within.getByRole('row', { name: /^equal answers/ })).toBeVisible({ timeout: 60_000 });
     await expect(within.getByRole('row', { name: /^C-SGD 10 1\/2 / })).toBeVisible();
-    await within.getByRole('button', { name: 'Reset' }).click();
+    await expect(within.getByRole('img', { name: /^Training loss of both networks, from \d\S* to \d\S* for identical filters, from \d\S* to \d\S* for zeroed ones\.$/ })).toBeVisible();
+    await within.getByRole('button', { name: 'Step 0' }).click();
     await expect(within).toHaveAttribute('data-step', '0');
+    await slide(within, 'Strength of group lasso', 'End');
+    await within.getByRole('combobox', { name: 'Keep of every layer' }).selectOption('1/4');
+    await resetTo(within, page, 'lasso', 'part', 'step');
+    await expect(within.getByRole('combobox', { name: 'Keep of every layer' })).toHaveValue('1/2');
     if (device === 'gpu') return;
     for (const [keep, left] of [['3/4', '175,224'], ['5/8', '128,380'], ['1/4', '30,184']]) {
       await within.getByRole('combobox', { name: 'Keep of every layer' }).selectOption(keep!);
@@ -276,11 +304,15 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
       await expect(within.getByText(/^Each point is 1,000 test pictures/)).toBeVisible({ timeout: 120_000 });
       await expect(within).toHaveAttribute('data-measured', 'yes');
       await expect(within.getByRole('img')).toHaveCount(1);
+      const words = (await within.getByRole('img').getAttribute('aria-label'))!;
       // The axis goes from 0 to 100 %, between y = 256 and 14.
       const accuracies = async (colour: number) =>
         (await within.locator(`circle.colour-${colour}`).evaluateAll((dots) => dots.map((dot) => (256 - Number(dot.getAttribute('cy'))) / 2.42)));
       const [one, two] = [await accuracies(0), await accuracies(1)];
       expect([one.length, two.length]).toEqual([8, 8]);
+      // In words: the layer whole, one eighth of it, and the worst.
+      const told = words.match(/conv1 \(8 filters\): (\S+) % with 100\.0 % of it, (\S+) % with 12\.5 %; worst (\S+) % with/)!.slice(1).map(numberOf);
+      for (const [i, drawn] of [one[7]!, one[0]!, Math.min(...one)].entries()) expect(Math.abs(told[i]! - drawn)).toBeLessThan(0.1);
       for (const [found, expected] of [[one[6], seven], [one[3], half], [two[3], halfOfTwo]]) {
         if (expected !== null) expect(Math.abs(found! - expected!), method).toBeLessThan(0.25);
       }
@@ -290,6 +322,7 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await within.getByRole('button', { name: 'Measure' }).click();
     await expect(within).toHaveAttribute('data-measured', 'yes', { timeout: 120_000 });
     await expect(within.getByRole('row', { name: /^1\/2 88,592/ })).toBeVisible();
+    await expect(within.getByRole('img', { name: /: from \d\S* of the time with 1 of the multiply-adds to \d\S* of the time with 0\.\d+ of the multiply-adds\.$/ })).toBeVisible();
   },
 };
 
@@ -385,12 +418,12 @@ test.describe('lesson 5: what the text says to try gives what it says', () => {
     await step(within, 50);
     expect(await measured(within)).toBeLessThan(-0.05);
     expect(await measured(within)).toBeGreaterThan(-0.5);
-    await within.getByRole('button', { name: 'Reset' }).click();
+    await within.getByRole('button', { name: 'Step 0' }).click();
     await set(within, 'decay', 'Home', '0');
     await set(within, 'strength', 'ArrowRight', '0.0500', 5);
     await step(within, 100);
     const weak = await forecast(within);
-    await within.getByRole('button', { name: 'Reset' }).click();
+    await within.getByRole('button', { name: 'Step 0' }).click();
     await set(within, 'strength', 'ArrowRight', '0.300', 25);
     await step(within, 100);
     expect(await forecast(within)).toBeLessThan(weak - 0.5);
@@ -543,6 +576,8 @@ test.describe('what readers get wrong', () => {
     const within = await playground(page, site);
     await run(within, real.replace('@workgroup_size(64)', '@workgroup_size(32)'), 'wrong');
     await expect(within.getByRole('row', { name: /^yours/ })).toBeVisible();
+    // Half of every workgroup's 64 numbers.
+    await expect(within.getByRole('row', { name: /^number 32 of \d+$/ })).toBeVisible();
   });
 
   test('a reader’s text stays, and Reset brings the original back', async ({ page, site }) => {
@@ -568,8 +603,115 @@ test('without WebGPU the lessons say so, run on the twins, and naga still reads'
   await expect(exercise.getByText('There is no GPU to run this on')).toBeVisible();
   await exercise.getByRole('button', { name: 'Run and check' }).click();
   await expect(exercise).toHaveAttribute('data-outcome', 'no-gpu');
+  // Set to the GPU all the same: the twins take its place, and the page says so.
+  await open(page, site, lessonOf('convolution'), '?device=gpu');
+  await expect(page.locator('#device-name')).toHaveText('no GPU here, so the CPU');
+  await expect(page.locator('#no-gpu')).toContainText('This page is set to the GPU, but there is none.');
+  await expect(page.getByLabel('Run on')).toHaveValue('gpu');
+  await LIVE.pixel!(block(page, 'pixel'), page, 'cpu');
+  await open(page, site, lessonOf('surgery'), '?device=gpu');
+  await LIVE.surgery!(block(page, 'surgery'), page, 'cpu');
   expect(problems).toEqual([]);
   await browser.close();
+});
+
+test('what fails later is said in its block, until something there works again', async ({ page, site }) => {
+  // Workers that stop at whatever they are asked.
+  await page.addInitScript(() => {
+    const Real = window.Worker;
+    window.Worker = class extends Real {
+      override postMessage(message: unknown, options?: unknown): void {
+        if (document.documentElement.dataset.broken === undefined) super.postMessage(message, options as StructuredSerializeOptions);
+        else queueMicrotask(() => this.dispatchEvent(new ErrorEvent('error', { message: 'a test stops it' })));
+      }
+    };
+  });
+  const broken = (yes: boolean) => page.evaluate((yes) => void (yes ? (document.documentElement.dataset.broken = '') : delete document.documentElement.dataset.broken), yes);
+  const fails = async (within: Locator, act: () => Promise<void>) => {
+    await broken(true);
+    await act();
+    await expect(within.getByRole('alert')).toHaveText(/^This did not work, and what is shown is from before: .*stopped: a test stops it/);
+    await expect(within.getByRole('alert')).toHaveCount(1);
+    await broken(false);
+  };
+  const works = (within: Locator) => expect(within.getByRole('alert')).toHaveCount(0);
+  const press = (within: Locator, name: string) => within.getByRole('button', { name, exact: true }).click();
+
+  // A slider, and a button that is pressed anew.
+  await open(page, site, lessonOf('clusters'));
+  const cluster = block(page, 'cluster');
+  await fails(cluster, () => slide(cluster, 'Clusters: filters that stay', 'End'));
+  await expect(cluster.locator('[data-chi]')).toHaveText('17.18');
+  await press(cluster, 'Reset');
+  await works(cluster);
+  await open(page, site, lessonOf('far'));
+  const scale = block(page, 'scale');
+  await fails(scale, () => press(scale, 'Measure'));
+  await expect(scale.locator('p[role=status]')).toBeEmpty();
+  await press(scale, 'Measure');
+  await expect(scale).toHaveAttribute('data-measured', 'yes', { timeout: 120_000 });
+  await works(scale);
+  // Step and Play.
+  await open(page, site, lessonOf('sgd'));
+  const plane = block(page, 'plane');
+  for (const name of ['Step', 'Play']) {
+    await fails(plane, () => press(plane, name));
+    await expect(plane.getByRole('button', { name: 'Play' })).toHaveAttribute('aria-pressed', 'false');
+    await press(plane, 'Step 0');
+    await works(plane);
+    await press(plane, 'Step');
+    await expect(plane.getByText(/^Step 1\./)).toBeVisible();
+  }
+  // The GPU's worker.
+  await open(page, site, lessonOf('convolution'));
+  const pixel = block(page, 'pixel');
+  await fails(pixel, () => press(pixel, 'Next pixel'));
+  await press(pixel, 'Next pixel');
+  await works(pixel);
+});
+
+test('blocks that ask for the GPU at the same time share one device', async ({ page, site }) => {
+  const problems = watch(page, site);
+  // Every answer of the browser takes a while, so that both blocks ask before the first has a device.
+  await page.route(/gpu\.worker[^/]*\.js$/, async (route) => {
+    const response = await route.fetch();
+    const slow = `const { requestDevice } = GPUAdapter.prototype;
+      const opened = new BroadcastChannel('opened');
+      GPUAdapter.prototype.requestDevice = async function (...args) {
+        opened.postMessage('device');
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        return requestDevice.apply(this, args);
+      };`;
+    await route.fulfill({ response, body: `{${slow}}\n${await response.text()}` });
+  });
+  await page.addInitScript(() => {
+    let devices = 0;
+    new BroadcastChannel('opened').onmessage = () => (document.documentElement.dataset.devices = String(++devices));
+  });
+  await open(page, site, lessonOf('convolution'));
+  await expect(page.locator('html')).toHaveAttribute('data-devices', '1');
+  const pixel = block(page, 'pixel');
+  await expect(pixel.locator('p[role=status]')).toContainText('says 15 here');
+  await pixel.getByRole('button', { name: 'Next pixel' }).click();
+  await expect(pixel.locator('p[role=status]')).toContainText('says −15 here');
+  await expect(page.getByRole('alert')).toHaveCount(0);
+  expect(problems).toEqual([]);
+});
+
+test('while something plays it is not read aloud', async ({ page, site }) => {
+  for (const [lesson, name] of [['convolution', 'pixel'], ['gpu', 'grid'], ['sgd', 'plane'], ['zero', 'duel']]) {
+    await open(page, site, lessonOf(lesson!));
+    // The line at the top is there: from here on nothing moves.
+    await expect(page.locator('#device-name')).toHaveText(/swiftshader/i);
+    const within = block(page, name!);
+    const live = () => within.locator('[role="status"]').evaluateAll((all) => [...new Set(all.map((one) => one.getAttribute('aria-live') ?? 'polite'))]);
+    expect(await live()).toEqual(['polite']);
+    await within.getByRole('button', { name: 'Play' }).click();
+    await expect.poll(live, name).toEqual(['off']);
+    await within.getByRole('button', { name: 'Pause' }).click();
+    await expect(within.getByRole('button', { name: 'Play' })).toHaveAttribute('aria-pressed', 'false');
+    await expect.poll(live, name).toEqual(['polite']);
+  }
 });
 
 test('settings are in the address', async ({ page, site }) => {
@@ -617,6 +759,14 @@ test('the first visit loads what the page for teachers says', async ({ page, sit
   expect(all).toBeGreaterThan(2e6);
   expect(all).toBeLessThan(9e6);
   expect(sum((url) => /\.wasm$|\/data\//.test(url))).toBeGreaterThan(all / 2);
+});
+
+test('the demo asks for nothing of the lessons', async ({ page, site }) => {
+  const asked: string[] = [];
+  page.on('request', (request) => asked.push(request.url()));
+  await page.goto(site, { waitUntil: 'networkidle' });
+  expect(asked.some((url) => /centripetal_web\S*\.wasm$/.test(url)), asked.join('\n')).toBe(true);
+  expect(asked.filter((url) => /\/lessons\/|centripetal_lessons/.test(url))).toEqual([]);
 });
 
 test('every link leads somewhere, and nothing is asked of another host', async () => {
@@ -810,4 +960,38 @@ test('a lesson prints without its buttons, with all of its code', async ({ page,
   const editor = page.locator('[data-id="relu-gradient"] .editor:not(.listing)');
   const [shown, whole] = await editor.evaluate((root) => [root.clientHeight, root.scrollHeight]);
   expect(shown).toBeGreaterThanOrEqual(whole! - 2);
+});
+
+test('every page prints whole: nothing folded, cut off or wider than the paper', async ({ page, site }) => {
+  test.slow();
+  // A4 with margins of a centimetre, at 96 pixels an inch.
+  await page.setViewportSize({ width: 718, height: 1046 });
+  for (const name of PAGES) {
+    await page.emulateMedia({ media: null });
+    await open(page, site, name);
+    const folded = await page.locator('details:not([open])').count();
+    if (name === 'teacher') expect(folded).toBeGreaterThan(10);
+    await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
+    await page.emulateMedia({ media: 'print' });
+    await expect(page.locator('details:not([open])')).toHaveCount(0);
+    if (name === 'teacher') for (const answer of await page.locator('details pre').all()) await expect(answer).toBeVisible();
+    const cut = await page.evaluate(() => {
+      const paper = document.documentElement.clientWidth;
+      return [...document.querySelectorAll<HTMLElement>('main *')]
+        .filter((part) => part.getClientRects().length && !part.closest('svg, math'))
+        .filter((part) => {
+          const { overflowX, overflowY } = getComputedStyle(part);
+          const clips = (overflowX !== 'visible' && part.scrollWidth > part.clientWidth + 1) || (overflowY !== 'visible' && part.scrollHeight > part.clientHeight + 1);
+          return clips || part.getBoundingClientRect().right > paper + 1;
+        })
+        .map((part) => `${part.tagName} ${part.className}: ${part.textContent!.slice(0, 60)}`);
+    });
+    expect(cut, name).toEqual([]);
+    await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+    await expect(page.locator('details:not([open])')).toHaveCount(folded);
+  }
+  // A picture of colours keeps them.
+  await open(page, site, lessonOf('gpu'));
+  await page.emulateMedia({ media: 'print' });
+  await expect(block(page, 'grid').locator('.group-1').first()).toHaveCSS('print-color-adjust', 'exact');
 });

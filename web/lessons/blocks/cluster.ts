@@ -30,7 +30,7 @@ function filterTile(weights: Float32Array, [, channels, height, width]: Layer['d
 export default async function cluster(block: HTMLElement): Promise<void> {
   const { value, arrays } = await call<Layer[]>('layers');
   const layers = value as unknown as Layer[];
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const layer = select('layer', 'Layer', layers.map(({ name, width }) => [name, `${name}, ${width} filters`]), layers.at(-1)!.name, redraw);
   const method = select('method', 'Clusters by', METHODS, 'kmeans', redraw);
   const keep = slider('keep', 'Clusters: filters that stay', { least: 1, most: 16, step: 1, start: 8 }, redraw);
@@ -68,8 +68,11 @@ export default async function cluster(block: HTMLElement): Promise<void> {
       const points = curves.get(key)!.map((chi, at): [number, number] => [at + 1, chi]);
       series.push({ name, colour: i, points, dots: by === method.value, dashed: by !== method.value });
     }
+    // Each curve by its value at the number that is chosen, the smallest first.
+    const ends = (at: number) => series.map(({ name, points }) => `${few(points[at]![1], 4)} for ${name}`).join(', ');
+    const order = series.map(({ name, points }) => [name, points[kept - 1]![1]] as const).sort(([, a], [, b]) => a - b);
     curve.replaceChildren(
-      chart(series, { x: 'clusters', y: 'deviation χ' }, `Deviation by number of clusters for ${layer.value}: k-means lies below even and imbalanced, and all reach 0 with ${width} clusters.`),
+      chart(series, { x: 'clusters', y: 'deviation χ' }, `Deviation by number of clusters, 1 to ${width}, for ${layer.value}: with ${kept}, ${order.map(([name, chi]) => `${few(chi, 4)} for ${name}`).join(', ')}; with 1, ${ends(0)}; with ${width}, ${ends(width - 1)}.`),
       legend(series),
     );
   }

@@ -1,7 +1,7 @@
 /** Lesson 8: which channels are tied, derived from the graph; and an attempt to cut one alone. */
 
 import { select, whereNetworksRun } from '../shared/controls.ts';
-import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
+import { button, few, grouped, make, percent, table, telling } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
 
@@ -24,17 +24,17 @@ export default async function couplings(block: HTMLElement): Promise<void> {
   let node = numberSetting('node', 1, 0, 100_000);
   const model = select('network', 'Network', MODELS, 'resnet20', () => {
     node = 1;
-    void load();
+    void telling(block, load);
   });
   const list = make('div', { class: 'network', tabindex: '0', role: 'region', 'aria-label': 'Layers of the network' });
   const told = make('div');
   const result = make('div', { class: 'status', role: 'status' });
-  /** What `work` fails with is told where its result would be. */
-  const telling = (work: () => Promise<void>) => () =>
-    work().catch((error: unknown) => {
-      result.replaceChildren(make('p', { class: 'verdict bad' }, error instanceof Error ? error.message : String(error)));
-    });
-  const alone = button('Cut a channel of this layer alone', telling(async () => {
+  /** What is shown of another try goes first. */
+  const anew = (work: () => Promise<void>) => async () => {
+    result.replaceChildren();
+    await work();
+  };
+  const alone = button('Cut a channel of this layer alone', anew(async () => {
     const { name } = coupled.nodes[node]!;
     const { value } = await call<Alone>('cut-alone', { model: model.value, node: name });
     result.replaceChildren(
@@ -44,7 +44,7 @@ export default async function couplings(block: HTMLElement): Promise<void> {
     );
     block.dataset.alone = value.done ? 'done' : 'broke';
   }));
-  const together = button('Cut that channel everywhere it is tied', telling(async () => {
+  const together = button('Cut that channel everywhere it is tied', anew(async () => {
     const group = coupled.nodes[node]!.groups[0]!;
     const { value } = await call<Together>('cut-together', { model: model.value, group });
     block.dataset.together = value.done ? 'done' : 'refused';
@@ -58,10 +58,13 @@ export default async function couplings(block: HTMLElement): Promise<void> {
         : [make('p', { class: 'verdict bad' }, value.why ?? '')]),
     );
   }));
-  const apart = button('Give this layer clusters of its own, and cut', telling(async () => {
+  const apart = button('Give this layer clusters of its own, and cut', anew(async () => {
     const { name } = coupled.nodes[node]!;
     result.replaceChildren(make('p', {}, `${name}: two cuts and their answers …`));
-    const { value } = await call<Apart>('cut-apart', { model: model.value, node: name });
+    const { value } = await call<Apart>('cut-apart', { model: model.value, node: name }).catch((error: unknown) => {
+      result.replaceChildren();
+      throw error;
+    });
     block.dataset.apart = !value.done ? 'refused' : value.apart.relative < 1e-4 ? 'same' : 'differs';
     if (!value.done) {
       result.replaceChildren(make('p', { class: 'verdict bad' }, `Not here: ${value.why}.`));

@@ -12,7 +12,7 @@ interface Gradient {
 }
 
 export default async function differences(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const h = slider('h', 'h: how far each weight is moved', { least: 1e-7, most: 1, step: 0.25, start: 0.001, log: true }, redraw);
   const holder = make('div');
   const curve = make('div');

@@ -1,8 +1,8 @@
 /** Lesson 9: group lasso beside C-SGD, from the same base, on the same images. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { player, select, slider, whereNetworksRun } from '../shared/controls.ts';
-import { button, few, grouped, make, percent, table } from '../shared/dom.ts';
+import { controls, player, select, slider, whereNetworksRun } from '../shared/controls.ts';
+import { button, few, grouped, make, percent, table, telling } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
 
@@ -15,7 +15,7 @@ const STEPS = 400;
 
 export default async function duel(block: HTMLElement): Promise<void> {
   // Other settings are another race.
-  const again = () => void reset();
+  const again = () => void telling(block, reset);
   // An address asks for a step; both networks train up to it before the reader's eyes.
   const wanted = Math.round(numberSetting('step', 0, 0, STEPS));
   const lasso = slider('lasso', 'Strength of group lasso', { least: 0.01, most: 1, step: 0.1, start: 0.05, log: true }, again);
@@ -25,7 +25,7 @@ export default async function duel(block: HTMLElement): Promise<void> {
   const result = make('div', { class: 'status', role: 'status' });
   const all = make('div');
   const lines: string[][] = [];
-  const play = player(advance, reset, { step: `${CHUNK} steps`, reset: 'Reset' });
+  const play = player(advance, reset, { step: `${CHUNK} steps`, reset: 'Step 0' });
   const cut = button('Cut both', async () => {
     play.stop();
     const { value } = await call<{ step: number; identity: Side; zero: Side }>('duel.cut');
@@ -42,7 +42,7 @@ export default async function duel(block: HTMLElement): Promise<void> {
     block.dataset.cut = 'done';
   });
   play.root.append(cut);
-  block.append(make('div', { class: 'controls' }, lasso.root, keep.root), await whereNetworksRun(), play.root, said, curves, result, all);
+  block.append(controls(reset, lasso, keep), await whereNetworksRun(), play.root, said, curves, result, all);
 
   async function reset(): Promise<void> {
     play.stop();
@@ -73,9 +73,13 @@ export default async function duel(block: HTMLElement): Promise<void> {
       { name: 'identical: loss', colour: 0, points: of(({ identityLoss }) => identityLoss) },
       { name: 'zero: loss', colour: 1, points: of(({ zeroLoss }) => zeroLoss), dashed: true },
     ];
+    const lossWords = (value: (entry: Entry) => number | null) => {
+      const points = of(value);
+      return points.length ? `from ${few(points[0]![1])} to ${few(points.at(-1)![1])}` : 'none yet';
+    };
     curves.replaceChildren(
       make('div', { class: 'grow' }, chart(left, { x: 'step', y: 'left to do', logY: true, narrow: true }, `What the cut will change, after ${shown.step} steps: ${few(last.chi, 2)} for identical filters, ${few(last.residue, 2)} for zeroed ones.`), legend(left)),
-      make('div', { class: 'grow' }, chart(loss, { x: 'step', y: 'training loss', narrow: true }, 'Training loss of both networks.'), legend(loss)),
+      make('div', { class: 'grow' }, chart(loss, { x: 'step', y: 'training loss', narrow: true }, `Training loss of both networks, ${lossWords(({ identityLoss }) => identityLoss)} for identical filters, ${lossWords(({ zeroLoss }) => zeroLoss)} for zeroed ones.`), legend(loss)),
     );
   }
   await reset();

@@ -1,13 +1,17 @@
 /** Lesson 3: which invocation computes which output pixel. */
 
-import { player, slider } from '../shared/controls.ts';
+import { controls, player, slider } from '../shared/controls.ts';
 import { latest, make } from '../shared/dom.ts';
 import { twin } from '../shared/kernel.ts';
 import { remember, numberSetting } from '../shared/state.ts';
 
+/** The invocation that is shown at first. */
+const FIRST = 70;
+
 export default async function grid(block: HTMLElement): Promise<void> {
-  let index = numberSetting('invocation', 70, 0, 4095);
-  const side = slider('side', 'Side of the output, P = Q', { least: 4, most: 16, step: 1, start: 10 }, latest(() => draw()));
+  let index = numberSetting('invocation', FIRST, 0, 4095);
+  const redraw = latest(block, () => draw());
+  const side = slider('side', 'Side of the output, P = Q', { least: 4, most: 16, step: 1, start: 10 }, redraw);
   const holder = make('div', { class: 'row' });
   const said = make('p', { class: 'figures', role: 'status' });
   const play = player(
@@ -23,7 +27,12 @@ export default async function grid(block: HTMLElement): Promise<void> {
     },
     { step: 'Next invocation', reset: 'First' },
   );
-  block.append(make('div', { class: 'controls' }, side.root), play.root, said, holder);
+  const asAtFirst = () => {
+    play.stop();
+    index = FIRST;
+    redraw();
+  };
+  block.append(controls(asAtFirst, side), play.root, said, holder);
 
   async function draw(): Promise<void> {
     const [K, P] = [2, side.value];

@@ -29,7 +29,8 @@ export default async function measure(block: HTMLElement): Promise<void> {
     try {
       await measureAll();
     } catch (error) {
-      status.textContent = (error as Error).message;
+      status.textContent = '';
+      throw error;
     }
   }, 'primary');
   block.append(make('div', { class: 'controls' }, shape.root), make('div', { class: 'buttons' }, run), status, result);

@@ -24,7 +24,7 @@ function histogram(values: Float32Array, low: number, high: number, label: strin
 }
 
 export default async function normalise(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const mean = slider('mean', 'Mean of what comes in', { least: -10, most: 10, step: 0.5, start: 4 }, redraw);
   const spread = slider('spread', 'Its standard deviation', { least: 0.1, most: 5, step: 0.1, start: 2 }, redraw);
   const gamma = slider('gamma', 'γ (gamma)', { least: -3, most: 3, step: 0.1, start: 1 }, redraw);

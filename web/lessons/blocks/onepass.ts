@@ -8,7 +8,7 @@ import { call } from '../shared/library.ts';
 interface Variance { exact: number; twin: number; onePass: number; mean: number; unbiased: number }
 
 export default async function onepass(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const mean = slider('far', 'Mean of the numbers', { least: 1, most: 1e5, step: 0.25, start: 1000, log: true }, redraw);
   const holder = make('div');
   const curve = make('div');

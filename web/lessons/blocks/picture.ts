@@ -25,7 +25,7 @@ export function plane(values: Float32Array, side: number, label: string): HTMLEl
 }
 
 export default async function picture(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const index = slider('picture', 'Picture', { least: 0, most: 99, step: 1, start: 1 }, redraw);
   const preset = select('taps', 'Filter', [['horizontal', 'Horizontal edges'], ['vertical', 'Vertical edges'], ['blur', 'Mean of nine'], ['sharpen', 'Sharpen']], 'horizontal', redraw);
   const holder = make('div', { class: 'row' });

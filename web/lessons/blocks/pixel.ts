@@ -1,6 +1,6 @@
 /** Lesson 1: a small picture, a filter, and one output pixel as its nine products. */
 
-import { player, select, slider } from '../shared/controls.ts';
+import { controls, player, select, slider } from '../shared/controls.ts';
 import { few, latest, make, table } from '../shared/dom.ts';
 import { shader } from '../shared/files.ts';
 import { adapterOf, runReal, twin } from '../shared/kernel.ts';
@@ -22,6 +22,9 @@ const FILTERS: Record<string, number[]> = {
   one: [0, 0, 0, 0, 1, 0, 0, 0, 0],
 };
 
+/** The output pixel that is shown at first. */
+const FIRST = 5;
+
 const grid = (caption: string, columns: number, cells: Node[]): HTMLElement => {
   const rows = [];
   for (let at = 0; at < cells.length; at += columns) rows.push(make('tr', {}, ...cells.slice(at, at + columns)));
@@ -29,12 +32,12 @@ const grid = (caption: string, columns: number, cells: Node[]): HTMLElement => {
 };
 
 export default async function pixel(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const filter = select('filter', 'Filter', [['edges', 'Edges (Sobel)'], ['blur', 'Sum of nine'], ['sharpen', 'Sharpen'], ['one', 'Only the middle']], 'edges', redraw);
   const stride = slider('stride', 'Stride: pixels from one output to the next', { least: 1, most: 3, step: 1, start: 1 }, redraw);
   const pad = slider('padding', 'Padding: zeros around the picture', { least: 0, most: 2, step: 1, start: 0 }, redraw);
   const dilation = slider('dilation', 'Dilation: pixels from one tap to the next', { least: 1, most: 2, step: 1, start: 1 }, redraw);
-  let at = numberSetting('output', 5, 0, 99);
+  let at = numberSetting('output', FIRST, 0, 99);
   const holder = make('div', { class: 'row' });
   const sum = make('p', { class: 'figures' });
   const gpu = make('p', { class: 'sizes', role: 'status' });
@@ -51,7 +54,12 @@ export default async function pixel(block: HTMLElement): Promise<void> {
     },
     { step: 'Next pixel', reset: 'First pixel' },
   );
-  block.append(make('div', { class: 'controls' }, filter.root, stride.root, pad.root, dilation.root), play.root, holder, sum, gpu);
+  const asAtFirst = () => {
+    play.stop();
+    at = FIRST;
+    redraw();
+  };
+  block.append(controls(asAtFirst, filter, stride, pad, dilation), play.root, holder, sum, gpu);
 
   // Draws may overtake one another; what is shown is the last that was asked for.
   let asked = 0;

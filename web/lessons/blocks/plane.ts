@@ -1,8 +1,8 @@
 /** Lesson 5: filters of two weights as points in a plane, moved by C-SGD. */
 
 import { chart, legend, type Series } from '../shared/chart.ts';
-import { onTheCpu, player, select, slider } from '../shared/controls.ts';
-import { few, make, svg } from '../shared/dom.ts';
+import { controls, onTheCpu, player, select, slider } from '../shared/controls.ts';
+import { few, make, svg, telling } from '../shared/dom.ts';
 import { call } from '../shared/library.ts';
 import { numberSetting, remember } from '../shared/state.ts';
 
@@ -18,13 +18,14 @@ interface Forecast { logShrink: number; needed: number | null; why: string | nul
 export default async function plane(block: HTMLElement): Promise<void> {
   // An address shows this step of a run with its settings, as if none of them had been changed on the way.
   const wanted = Math.round(numberSetting('step', 0, 0, MOST_STEPS));
-  const told = () => void foretell();
+  const told = () => void telling(block, foretell);
+  const anew = () => void telling(block, again);
   const lr = slider('lr', 'Learning rate τ', { least: 0.001, most: 0.51, step: 0.05, start: 0.05, log: true }, told);
-  const momentum = slider('momentum', 'Momentum μ', { least: 0, most: 0.95, step: 0.05, start: 0.9 }, () => void again());
+  const momentum = slider('momentum', 'Momentum μ', { least: 0, most: 0.95, step: 0.05, start: 0.9 }, anew);
   const strength = slider('strength', 'Strength ε', { least: 0, most: 2, step: 0.01, start: 0.05 }, told);
   const decay = slider('decay', 'Weight decay η', { least: 0, most: 0.1, step: 0.005, start: 0 }, told);
-  const clusters = slider('clusters', 'Clusters', { least: 1, most: 12, step: 1, start: 3 }, () => void again());
-  const kind = select('direction', 'Momentum is', [['plain', 'plain (heavy ball)'], ['nesterov', 'Nesterov’s']], 'plain', () => void again());
+  const clusters = slider('clusters', 'Clusters', { least: 1, most: 12, step: 1, start: 3 }, anew);
+  const kind = select('direction', 'Momentum is', [['plain', 'plain (heavy ball)'], ['nesterov', 'Nesterov’s']], 'plain', anew);
   const picture = make('div', { class: 'grow' });
   const curve = make('div', { class: 'grow' });
   const said = make('p', { class: 'figures', role: 'status' });
@@ -36,9 +37,10 @@ export default async function plane(block: HTMLElement): Promise<void> {
       return true;
     },
     reset,
+    { step: 'Step', reset: 'Step 0' },
   );
   block.append(
-    make('div', { class: 'controls' }, strength.root, lr.root, momentum.root, decay.root, clusters.root, kind.root),
+    controls(again, strength, lr, momentum, decay, clusters, kind),
     onTheCpu('The steps are made by the twin,'), promise, play.root, said, make('div', { class: 'row' }, picture, curve),
   );
 

@@ -7,6 +7,13 @@ import { call } from '../shared/library.ts';
 
 interface Layer { name: string; group: number; width: number }
 
+/** A curve by its ends and its worst point. */
+function inWords({ name, points }: Series): string {
+  const at = ([part, accuracy]: [number, number]) => `${percent(accuracy / 100)} with ${percent(part)}`;
+  const worst = points.reduce((least, point) => (point[1] < least[1] ? point : least));
+  return `${name}: ${at(points.at(-1)!)} of it, ${at(points[0]!)}; worst ${at(worst)}.`;
+}
+
 export default async function sensitivity(block: HTMLElement): Promise<void> {
   const layers = (await call<Layer[]>('layers')).value as unknown as Layer[];
   const holder = make('div');
@@ -16,6 +23,16 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
     said.textContent = '';
   });
   const run = button('Measure', async () => {
+    try {
+      await measure();
+    } catch (error) {
+      said.textContent = '';
+      throw error;
+    }
+  }, 'primary');
+  block.append(make('div', { class: 'controls' }, method.root), await whereNetworksRun(), make('div', { class: 'buttons' }, run), said, holder);
+
+  async function measure(): Promise<void> {
     const series: Series[] = [];
     let lowest = 1;
     for (const [i, { name, group, width }] of layers.entries()) {
@@ -26,11 +43,10 @@ export default async function sensitivity(block: HTMLElement): Promise<void> {
         const { value } = await call<{ accuracy: number }>('sensitivity', { group, keep, method: method.value });
         points.unshift([keep / width, 100 * value.accuracy]);
         lowest = Math.min(lowest, value.accuracy);
-        holder.replaceChildren(chart(series, { x: 'part of the layer that stays', y: 'accuracy in %', range: [0, 100] }, `Accuracy by the part of a layer that stays, one curve for each of ${layers.length} layers.`), legend(series));
+        holder.replaceChildren(chart(series, { x: 'part of the layer that stays', y: 'accuracy in %', range: [0, 100] }, `Accuracy by the part of a layer that stays. ${series.map(inWords).join(' ')}`), legend(series));
       }
     }
     said.textContent = `Each point is 1,000 test pictures. Lowest accuracy: ${percent(lowest)}; chance is 10 %.`;
     block.dataset.measured = 'yes';
-  }, 'primary');
-  block.append(make('div', { class: 'controls' }, method.root), await whereNetworksRun(), make('div', { class: 'buttons' }, run), said, holder);
+  }
 }

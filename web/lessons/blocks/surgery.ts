@@ -17,7 +17,7 @@ const NAMES: [string, string][] = [
 ];
 
 export default async function surgery(block: HTMLElement): Promise<void> {
-  const redraw = latest(() => draw());
+  const redraw = latest(block, () => draw());
   const tensor = select('tensor', 'Number that one member has for itself', NAMES, 'bn1.weight', redraw);
   const delta = slider('delta', 'By how much it differs', { least: 0, most: 0.5, step: 0.01, start: 0 }, redraw);
   const verdict = make('p', { class: 'verdict', role: 'status' });

@@ -1,6 +1,6 @@
 /** Sliders and choices with labels, kept in the address. */
 
-import { button, few, fresh, make } from './dom.ts';
+import { button, few, fresh, make, telling } from './dom.ts';
 import { call } from './library.ts';
 import { numberSetting, remember, setting } from './state.ts';
 
@@ -96,33 +96,37 @@ export async function whereNetworksRun(): Promise<HTMLElement> {
 }
 
 /** Controls side by side, and a button that sets all of them to where they start. */
-export function controls(change: () => void, ...all: (Slider | Select)[]): HTMLElement {
+export function controls(change: () => unknown, ...all: (Slider | Select)[]): HTMLElement {
   const reset = button('Reset', () => {
     for (const control of all) control.reset();
-    change();
+    return change();
   });
   return make('div', {}, make('div', { class: 'controls' }, ...all.map(({ root }) => root)), make('div', { class: 'buttons' }, reset));
 }
 
 /**
  * Play, step and reset: `step` advances once and says whether there is more. `playUntil` plays as the button does, until it is
- * done or somebody stops it.
+ * done or somebody stops it. What is told to those who listen to the page rests while it plays: it would never end.
  */
-export function player(step: () => Promise<boolean>, reset: () => Promise<void>, labels = { step: 'Step', reset: 'Reset' }) {
+export function player(step: () => Promise<boolean>, reset: () => Promise<void>, labels: { step: string; reset: string }) {
   let playing = false;
   let busy = Promise.resolve();
   const play = make('button', { type: 'button', class: 'primary', 'aria-pressed': 'false' }, 'Play');
   const one = make('button', { type: 'button' }, labels.step);
   const again = make('button', { type: 'button' }, labels.reset);
+  const root = make('div', { class: 'buttons' }, play, one, again);
   const show = () => {
     play.textContent = playing ? 'Pause' : 'Play';
     play.setAttribute('aria-pressed', String(playing));
+    for (const live of root.closest('[data-block]')?.querySelectorAll('[role="status"]') ?? []) {
+      live.setAttribute('aria-live', playing ? 'off' : 'polite');
+    }
   };
   const stop = () => {
     playing = false;
     show();
   };
-  const queue = (what: () => Promise<void>) => (busy = busy.then(what, what));
+  const queue = (what: () => Promise<void>) => (busy = busy.then(() => telling(root, what)));
   const playUntil = (done: () => boolean) => {
     playing = true;
     show();
@@ -146,5 +150,5 @@ export function player(step: () => Promise<boolean>, reset: () => Promise<void>,
     stop();
     void queue(reset);
   };
-  return { root: make('div', { class: 'buttons' }, play, one, again), stop, playUntil };
+  return { root, stop, playUntil };
 }

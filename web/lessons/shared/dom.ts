@@ -20,16 +20,39 @@ export function svg(tag: string, attributes: Record<string, string | number> = {
   return made;
 }
 
+/** Tells in the block of `place` that something failed, below the part of the block that `place` is in. */
+export function tellError(place: Element, text: string): void {
+  const block = place.closest('[data-block]');
+  if (!block) throw new Error(text);
+  forgetError(block);
+  const line = make('p', { class: 'verdict bad', role: 'alert', 'data-error': '' }, text);
+  let part: Element | null = place;
+  while (part && part.parentElement !== block) part = part.parentElement;
+  part ??= block.firstElementChild;
+  if (part) part.after(line);
+  else block.append(line);
+}
+
+function forgetError(place: Element): void {
+  for (const line of place.closest('[data-block]')?.querySelectorAll('[data-error]') ?? []) line.remove();
+}
+
+/** Does `work`. What it fails with is told in the block of `place`, until something there succeeds. */
+export async function telling(place: Element, work: () => unknown): Promise<void> {
+  try {
+    await work();
+    forgetError(place);
+  } catch (error) {
+    tellError(place, `This did not work, and what is shown is from before: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
 /** A button that calls `act`, and is disabled until it is done. */
 export function button(text: string, act: () => unknown, kind = ''): HTMLButtonElement {
   const made = make('button', kind ? { type: 'button', class: kind } : { type: 'button' }, text);
   made.onclick = async () => {
     made.disabled = true;
-    try {
-      await act();
-    } finally {
-      made.disabled = false;
-    }
+    await telling(made, act).finally(() => (made.disabled = false));
   };
   return made;
 }
@@ -70,22 +93,22 @@ export const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 
 export const grouped = (x: number) => Math.round(x).toLocaleString('en');
 
-/** Calls `draw` now, or once more when the call under way is done: a slider moves faster than some pictures are made. */
-export function latest(draw: () => Promise<void>): () => void {
+/**
+ * Calls `draw` now, or once more when the call under way is done: a slider moves faster than some pictures are made. What it
+ * fails with is told in `block`.
+ */
+export function latest(block: HTMLElement, draw: () => Promise<void>): () => void {
   let [busy, again] = [false, false];
   return () => {
     again = true;
     if (busy) return;
     busy = true;
     void (async () => {
-      try {
-        while (again) {
-          again = false;
-          await draw();
-        }
-      } finally {
-        busy = false;
+      while (again) {
+        again = false;
+        await telling(block, draw);
       }
+      busy = false;
     })();
   };
 }

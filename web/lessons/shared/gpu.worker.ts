@@ -5,19 +5,25 @@ import type { Adapter, Job, Result } from './gpu.ts';
 /** Where `module/src/wgsl.rs` puts the flag of ended loops. */
 const FLAG_BINDING = 15;
 
-let device: GPUDevice | undefined;
+let device: Promise<GPUDevice> | undefined;
 
-async function open(): Promise<GPUDevice> {
+/** The device; blocks that ask at the same time get the same one. */
+function open(): Promise<GPUDevice> {
   if (device) return device;
-  const found = await navigator.gpu?.requestAdapter();
-  if (!found) throw new Error('This browser offers no WebGPU adapter.');
-  const opened = await found.requestDevice();
-  void opened.lost.then(() => {
-    if (device !== opened) return;
+  const opening = request();
+  const forget = () => {
+    if (device !== opening) return;
     device = undefined;
     cache = new Map();
-  });
-  return (device = opened);
+  };
+  opening.then(({ lost }) => lost.then(forget), forget);
+  return (device = opening);
+}
+
+async function request(): Promise<GPUDevice> {
+  const found = await navigator.gpu?.requestAdapter();
+  if (!found) throw new Error('This browser offers no WebGPU adapter.');
+  return found.requestDevice();
 }
 
 async function look(): Promise<Adapter | null> {

@@ -20,6 +20,12 @@ export function choice(): Choice {
   return found === 'gpu' || found === 'cpu' ? found : 'auto';
 }
 
+let fallBack: (why: string) => void = () => {};
+/** Calls `act` with the reason when the GPU that the reader chose cannot be opened, and the twins take its place. */
+export function onFallBack(act: (why: string) => void): void {
+  fallBack = act;
+}
+
 let worker: Worker | undefined;
 let last = 0;
 const waiting = new Map<number, Waiting>();
@@ -34,6 +40,10 @@ function start(): Worker {
   };
   made.onerror = (event) => end(`The lesson's library stopped: ${event.message || 'it could not be loaded'}. Load the page again.`);
   made.onmessage = ({ data }) => {
+    if (data.fellBack) {
+      fallBack(data.fellBack);
+      return;
+    }
     const request = waiting.get(data.id);
     waiting.delete(data.id);
     if (data.fatal) end(data.error);

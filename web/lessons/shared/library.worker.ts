@@ -32,6 +32,18 @@ async function load(into: Engine): Promise<void> {
   into.load(before!, after!, FILES, files);
 }
 
+/** The GPU where it is asked for and can be opened, else the twins; the page is told why. */
+async function open(choice: string): Promise<Engine> {
+  await init();
+  try {
+    return await Engine.open(choice);
+  } catch (error) {
+    if (choice !== 'gpu') throw error;
+    postMessage({ fellBack: said(error) });
+    return Engine.open('cpu');
+  }
+}
+
 const said = (error: unknown) =>
   error && typeof error === 'object' && 'message' in error ? String(error.message) : String(error);
 
@@ -40,7 +52,7 @@ let queue = Promise.resolve();
 self.onmessage = ({ data }) => {
   if (data.open) {
     page = data.page;
-    engine = init().then(() => Engine.open(data.open));
+    engine = open(data.open);
     engine.catch(() => undefined);
     return;
   }
