@@ -562,6 +562,10 @@ test.describe('what readers get wrong', () => {
     await within.getByLabel('Workgroups of the dispatch').fill('1000000000');
     await run(within, real, 'refused');
     await expect(within.getByText('64,000,000,000 invocations')).toBeVisible();
+    // The largest that is run: the more invocations, the fewer rounds.
+    await within.getByLabel('Workgroups of the dispatch').fill('262144');
+    await run(within, into('    loop { }'), 'stopped');
+    await expect(within.getByText('went round more than 64 times')).toBeVisible();
     await within.getByLabel('Workgroups of the dispatch').fill('');
 
     await page.evaluate(() => document.dispatchEvent(new Event('lose-device')));
