@@ -170,9 +170,16 @@ const LIVE: Record<string, (within: Locator, page: Page, device: string) => Prom
     await expect(within.locator('p[role=status]')).toContainText('Mean 3.94');
     await expect(within.locator('p[role=status]')).toContainText('deviation 1.00 go out');
   },
-  onepass: async (within, page) => {
+  onepass: async (within, page, device) => {
     await saysWhere(within, 'cpu');
     await expect(within.getByRole('row', { name: /in float32/ })).toContainText('−');
+    // The shader reads the numbers once too, and loses nothing where the textbook's formula loses all.
+    const shader = within.getByRole('row', { name: /by your GPU/ });
+    await expect(shader).toHaveCount(device === 'cpu' ? 0 : 1);
+    if (device !== 'cpu') {
+      const error = await shader.getByRole('cell').last().innerText();
+      expect(Number(error.replace('−', '-'))).toBeLessThan(1e-5);
+    }
     await slide(within, 'Mean of the numbers', 'Home');
     await expect(within.getByText('Variance of 4,096 numbers around 1', { exact: true })).toBeVisible();
     await resetTo(within, page, 'far');
