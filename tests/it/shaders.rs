@@ -13,7 +13,8 @@ const MAX_INVOCATIONS: u32 = 256;
 /// Most bytes of workgroup memory in the WebGPU baseline.
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 
-/// Every shader with its kernel and its module, valid without any capability beyond the baseline, but for subgroups in variants of that name.
+/// Every shader with its kernel and its module, valid without any capability beyond the baseline, but for subgroups in
+/// variants of that name.
 fn each(mut check: impl FnMut(&Kernel, &Shader, &Module, &ModuleInfo)) {
     for kernel in KERNELS {
         for shader in kernel.shaders {

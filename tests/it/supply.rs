@@ -125,7 +125,10 @@ fn unsafe_code_of_ours_is_one_call() {
                 .map(|line| format!("{}: {line}", file.strip_prefix(root()).unwrap_or(file).display()))
         })
         .filter(|line| !line.contains("#![forbid(") && !line.contains("'unsafe-inline'"))
-        .filter(|line| !line.starts_with("tests/it/"))
+        // The two tests that look for the word.
+        .filter(|line| {
+            !["tests/it/supply.rs: ", "tests/it/rules.rs: "].iter().any(|file| line.starts_with(file))
+        })
         .collect();
     let expected = [
         "native/src/pipelines.rs: #[allow(unsafe_code, reason = \"wgpu trusts its caller that the bytes are those which it once gave\")]",
