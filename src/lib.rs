@@ -13,10 +13,11 @@
 //! use centripetal::graph::Coupling;
 //! use centripetal::model::Model;
 //! use centripetal::models::{self, ModelConfig};
-//! use centripetal::optim::forecast::{AUTO_TARGET, auto_strength};
-//! use centripetal::optim::{Decay, Direction, Schedule, SgdConfig};
+//! use centripetal::optim::forecast::{AUTO_TARGET, Contraction, auto_strength};
+//! use centripetal::optim::{Decay, Schedule, SgdConfig};
 //! use centripetal::prune::width::{Ratio, Rounding, WidthRule};
-//! use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace, surgery};
+//! use centripetal::prune::surgery::{Operation, Rest};
+//! use centripetal::prune::{ClusterPlan, Clustering, Clusters, Pace};
 //! use centripetal::train::{Answers, Centripetal, TrainConfig, Trainer, evaluate};
 //! use centripetal::{Result, Shape};
 //! use std::sync::Arc;
@@ -44,9 +45,11 @@
 //!
 //! // The forecast says how strong the pull must be for the clusters to collapse within the schedule.
 //! let schedule = Schedule { base_lr: 0.05, total_steps: 400, warmup_steps: 0, decay: Decay::Constant };
-//! let strength = auto_strength(&schedule, 0.9, Direction::HeavyBall, 0.0, AUTO_TARGET)?;
+//! let sgd = SgdConfig::default();
+//! let begin = Contraction::of_network(&model.graph, Some(&clusters), &sgd);
+//! let strength = auto_strength(&begin, &schedule, AUTO_TARGET)?;
 //! let centripetal = Some(Centripetal { clusters: clusters.clone(), strength });
-//! let config = TrainConfig { batch: 32, schedule, sgd: SgdConfig::default(), centripetal, sparsity: None };
+//! let config = TrainConfig { batch: 32, schedule, sgd, centripetal, sparsity: None };
 //! let mut trainer = Trainer::new(device.clone(), model, config)?;
 //! let loader = Loader::training(data.clone(), 32, 0, Augment::NONE)?;
 //! let mut batch = Batch::default();
@@ -56,7 +59,7 @@
 //! }
 //!
 //! let wide = trainer.model().await?;
-//! let slim = surgery::cut(&wide, &clusters)?;
+//! let slim = Operation::new(&wide, &clusters, Rest::Leave)?.slim;
 //! assert!(slim.graph.macs()? < wide.graph.macs()? / 2);
 //!
 //! let test = Loader::evaluation(data, 32)?;

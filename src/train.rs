@@ -11,6 +11,7 @@ use crate::optim::norms::{NormMeter, Norms};
 use crate::optim::{Schedule, SgdConfig, Sparsity, sgd, sparsity};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
+use crate::rng::Rng;
 use crate::shape::Shape;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -392,6 +393,45 @@ impl Evaluation {
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.samples.max(1) as f64
     }
+
+    /// This evaluation, unless the loss is NaN or infinite: such a network answers nothing, whatever its accuracy. `doing` is
+    /// what was being done, for the error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`].
+    pub fn finite(self, doing: &str) -> Result<Evaluation> {
+        if self.loss.is_finite() {
+            return Ok(self);
+        }
+        Err(Error::new(ErrorKind::Numeric, doing)
+            .expected("a finite loss on the test images")
+            .found(self.loss)
+            .next("The numbers inside the network are too large. Train it with a smaller learning rate"))
+    }
+}
+
+/// Refuses a network whose answers are not finite on images that any network must be able to answer: an image of zeros, which
+/// is the mean image, and one of noise.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] naming what was being done; those of the model's validation and the device.
+pub async fn check_answers(device: &Arc<Device>, model: &Model, doing: &str) -> Result<()> {
+    let classifier = Classifier::new(Arc::clone(device), model)?;
+    let mut rng = Rng::new(0);
+    let zeros = vec![0.0; model.graph.input.len()];
+    let noise: Vec<f32> = zeros.iter().map(|_| rng.normal()).collect();
+    for (image, what) in [(zeros, "an image of zeros"), (noise, "an image of noise")] {
+        let logits = classifier.answer(&image).await?;
+        if let Some(bad) = logits.iter().find(|x| !x.is_finite()) {
+            return Err(Error::new(ErrorKind::Numeric, doing)
+                .expected("a network whose answers are finite numbers")
+                .found(format!("{bad} for {what}"))
+                .next(
+                    "The numbers inside the network are too large. Train it with a smaller learning rate",
+                ));
+        }
+    }
+    Ok(())
 }
 
 /// What to do with the logits of an evaluation.

@@ -430,7 +430,9 @@ pub(crate) struct Keep {
     filters that matter least: l1 (Li et al. 2017), l2 (He et al. 2018), fpgm, near the geometric median (He et al. 2019),\n\
     taylor (Molchanov et al. 2019), random (Mittal et al. 2018), and, after --epochs of training under a penalty, bn-scale\n\
     (Liu et al. 2017) and group-lasso (Wen et al. 2016).\n\n\
-    `--strength auto` takes the smallest strength whose forecast makes filters identical by the end of the schedule.\n\
+    `--strength auto` takes the smallest strength whose forecast makes filters, and the batch norm statistics that follow\n\
+    them, identical by the end of the schedule. A strength or a schedule that will not is refused before training, with\n\
+    one that will; --snap goes on with it, and the certificate states what the snap changed.\n\
     Writes to OUT: base, wide and slim.safetensors, report.json, metrics.jsonl, settings.json and filters.png.")]
 pub(crate) struct PruneArgs {
     /// The checkpoint to prune

@@ -22,8 +22,10 @@ use centripetal::data::{Dataset, Subset, fingerprint, normalized};
 use centripetal::device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 use centripetal::formats::Checkpoint;
 use centripetal::graph::Graph;
+use centripetal::model::Model;
 use centripetal::models::{self, NAMES};
 use centripetal::plan::Mode;
+use centripetal::train::check_answers;
 use centripetal::{Error, ErrorKind, Result, Shape};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -275,6 +277,14 @@ fn named(model: &str) -> Result<Named> {
 /// Builds a zoo model.
 fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models::Shortcut) -> Result<Graph> {
     models::build(name, &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) })
+}
+
+/// Refuses a network whose answers are not finite numbers, while `doing` something that would pass it on.
+///
+/// # Errors
+/// Those of [`check_answers`].
+fn answers(model: &Model, doing: &str) -> Result<()> {
+    block_on(check_answers(&Arc::new(Device::cpu("one image is answered")), model, doing))
 }
 
 /// A command that the user can type, for `next` lines.

@@ -358,7 +358,8 @@ impl Run<'_> {
                     self.look(trainer, &mut state, &bar)?;
                 }
                 if epoch_ends {
-                    last = Some(self.end_epoch(trainer, &mut state, &bar)?);
+                    let ended = self.end_epoch(trainer, &mut state, &bar);
+                    last = Some(ended.inspect_err(|_| bar.finish_and_clear())?);
                 } else if guard.asked() || state.is_due(self.care, done) {
                     self.save(trainer)?;
                     state.saved = Instant::now();
@@ -373,7 +374,7 @@ impl Run<'_> {
         let seconds = self.log.seconds + state.started.elapsed().as_secs_f64();
         let evaluation = match last {
             Some(evaluation) => evaluation,
-            None => block_on(trainer.evaluate(self.test))?,
+            None => block_on(trainer.evaluate(self.test))?.finite("testing the network")?,
         };
         let model = block_on(trainer.model())?;
         let (config, device) = (trainer.config().clone(), Arc::clone(&self.device));
@@ -475,7 +476,9 @@ impl Run<'_> {
         if self.phase == Phase::Csgd && state.deviation_at != trainer.steps() {
             self.measure(trainer, state)?;
         }
-        let evaluation = block_on(trainer.evaluate(self.test))?;
+        let epoch = trainer.steps().div_ceil(self.train.batches_per_epoch() as u64);
+        let evaluation = block_on(trainer.evaluate(self.test))?
+            .finite(&format!("testing the network after epoch {epoch}"))?;
         let checkpoint = self.checkpoint(trainer)?;
         let mut line = self.line(trainer, state, self.train.batches_per_epoch() as u64);
         let samples = state.samples.max(1) as f64;
@@ -733,6 +736,8 @@ mod tests {
     fn the_forecast_deviation_is_the_square_between_its_points() {
         let forecast = Forecast {
             log_shrink: -4.0,
+            statistics_log_shrink: None,
+            merged_at: None,
             curve: vec![(0, 0.0), (10, -2.0), (20, -4.0)],
             stability: Stability::Stable,
         };

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use centripetal::formats::Checkpoint;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -249,8 +250,9 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
         assert_eq!(report(&dir, name)["base_accuracy"], report(&dir, "whole")["base_accuracy"]);
     }
 
-    let prune =
-        |out| [&["prune", "whole/base.safetensors", "--strength", "0.1", "--out", out], options].concat();
+    let prune = |out| {
+        [&["prune", "whole/base.safetensors", "--strength", "0.1", "--snap", "--out", out], options].concat()
+    };
     ok(&dir, &prune("pruned"));
     let mut child = start(&dir, &prune("halted"));
     wait_for(&dir.path().join("halted/wide.safetensors"), &mut child);
@@ -275,8 +277,20 @@ fn interrupted_and_killed_runs_resume_to_the_same_bits() {
     train(&dir, "other");
     fails(
         &dir,
-        &[&["prune", "other/base.safetensors", "--strength", "0.1", "--out", "halted", "--resume"], options]
-            .concat(),
+        &[
+            &[
+                "prune",
+                "other/base.safetensors",
+                "--strength",
+                "0.1",
+                "--snap",
+                "--out",
+                "halted",
+                "--resume",
+            ],
+            options,
+        ]
+        .concat(),
         &["FILE as in the run so far", "checksum"],
     );
 }
@@ -341,7 +355,7 @@ fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
     assert!(read(&dir, "run/base.safetensors") == base);
 
     // An interrupted prune keeps the report of the base training, and a finished one holds it.
-    let prune = ["prune", "run/base.safetensors", "--keep", "1/2", "--strength", "0.1"];
+    let prune = ["prune", "run/base.safetensors", "--keep", "1/2", "--strength", "0.1", "--snap"];
     let long = [&prune[..], &["--data", "synthetic", "--train-limit", "1000", "--test-limit", "50"]].concat();
     let long = [&long[..], &["--batch", "20", "--epochs", "6"]].concat();
     let mut child = start(&dir, &long);
@@ -354,7 +368,19 @@ fn a_run_takes_away_neither_its_input_nor_what_belongs_to_its_base() {
 
     // Another base in that folder brings none of it along.
     ok(&dir, &again(&["train", "lenet", "--epochs", "1", "--seed", "7", "--out", "other"]));
-    ok(&dir, &again(&["prune", "other/base.safetensors", "--strength", "0.1", "--force", "--out", "run"]));
+    ok(
+        &dir,
+        &again(&[
+            "prune",
+            "other/base.safetensors",
+            "--strength",
+            "0.1",
+            "--snap",
+            "--force",
+            "--out",
+            "run",
+        ]),
+    );
     let lines = String::from_utf8(read(&dir, "run/metrics.jsonl")).expect("text");
     assert!(report(&dir, "run")["training"].is_null() && !lines.contains("\"train\""), "{lines}");
 
@@ -399,11 +425,19 @@ fn snapping_makes_any_cut_exact_and_widths_come_from_a_file() {
     let dir = TempDir::new().expect("a folder");
     train(&dir, "run");
     let prune = [&["prune", "run/base.safetensors", "--epochs", "1", "--strength", "0.01"], SMALL].concat();
-    let weak = run(&dir, &[&prune[..], &["--keep", "1/2", "--snap", "--out", "snapped"]].concat());
+    // A pull that is too weak is refused before training, by what it lacks; a snap makes the cut exact all the same.
+    fails(
+        &dir,
+        &[&prune[..], &["--keep", "1/2", "--out", "refused"]].concat(),
+        &["checking --strength 0.01 before training", "steps", "--epochs", "--snap"],
+    );
+    assert!(!dir.path().join("refused").exists(), "nothing is written");
+    let prune = [&prune[..], &["--snap"]].concat();
+    let weak = run(&dir, &[&prune[..], &["--keep", "1/2", "--out", "snapped"]].concat());
     assert_eq!(weak.code, Some(0), "{}", weak.err);
     let warning =
         weak.err.lines().find(|line| line.starts_with("warning: ")).expect("a warning before training");
-    assert!(warning.contains("will not become identical") && warning.contains("steps"), "{warning}");
+    assert!(warning.contains("will not make filters equal") && warning.contains("--epochs"), "{warning}");
     let snapped = report(&dir, "snapped");
     assert_eq!(snapped["argmax_agreement"], snapped["samples"]);
     assert!(snapped["certificate"]["snap"].is_object());
@@ -562,6 +596,38 @@ fn a_run_that_diverges_stops_or_goes_back() {
     // The finished run is known again by the options it began with.
     let resume: Vec<&str> = words.iter().copied().filter(|word| *word != "--force").collect();
     ok(&dir, &[&resume[..], &["--resume"]].concat());
+}
+
+#[test]
+fn a_network_that_answers_nothing_is_no_success() {
+    let dir = TempDir::new().expect("a folder");
+    // The training loss stays finite, by the statistics of each batch; the running ones overflow.
+    let few = ["--data", "synthetic", "--train-limit", "64", "--test-limit", "50", "--batch", "16"];
+    let wild = [&["train", "resnet20", "--epochs", "1", "--lr", "1e3", "--out", "run"], &few[..]].concat();
+    fails(&dir, &wild, &["testing the network after epoch 1", "a finite loss", "learning rate"]);
+    let wild = [&wild[..], &["--force", "--on-nan", "rollback"]].concat();
+    let tamed = ok(&dir, &wild);
+    assert!(tamed.err.contains("Going on after step 0 with the learning rate 500"), "{}", tamed.err);
+
+    train(&dir, "base");
+    let bytes = read(&dir, "base/base.safetensors");
+    let mut checkpoint = Checkpoint::from_bytes("base", &bytes).expect("a checkpoint");
+    let gamma = checkpoint.model.tensors.get_mut("bn2.weight").expect("a gamma");
+    gamma.data.fill(3e38);
+    fs::write(dir.path().join("huge.safetensors"), checkpoint.to_bytes().expect("bytes")).expect("writes");
+    fails(
+        &dir,
+        &[&["eval", "huge.safetensors"], &SMALL[..2]].concat(),
+        &["evaluating huge", "a finite loss"],
+    );
+    let prune = [&["prune", "huge.safetensors", "--epochs", "60", "--out", "pruned"], SMALL].concat();
+    fails(&dir, &prune, &["testing huge.safetensors before pruning", "a finite loss"]);
+    let l1 = [&prune[..], &["--method", "l1"]].concat();
+    fails(&dir, &l1, &["testing huge.safetensors before pruning", "a finite loss"]);
+    for (option, file) in [("--onnx", "huge.onnx"), ("--safetensors", "weights.safetensors")] {
+        fails(&dir, &["export", "huge.safetensors", option, file], &["exporting huge", "finite numbers"]);
+        assert!(!dir.path().join(file).exists(), "{file}");
+    }
 }
 
 #[test]
@@ -770,7 +836,8 @@ fn what_a_run_did_not_write_is_left_alone() {
     // A run that cannot begin takes nothing of its base away.
     let before = names(&dir.path().join("run"));
     let settings = read(&dir, "run/settings.json");
-    let wild = ["prune", "run/base.safetensors", "--lr", "1e8", "--strength", "1e9", "--epochs", "1"];
+    let wild =
+        ["prune", "run/base.safetensors", "--lr", "1e8", "--strength", "1e9", "--snap", "--epochs", "1"];
     assert_eq!(run(&dir, &[&wild[..], SMALL].concat()).code, Some(1));
     let after = names(&dir.path().join("run"));
     assert!(before.iter().all(|name| after.contains(name)), "{before:?} {after:?}");

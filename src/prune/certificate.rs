@@ -13,6 +13,10 @@ use serde::Serialize;
 /// Runs of the latency measurement.
 const LATENCY_RUNS: usize = 20;
 
+/// Most that a logit may change in a lossless step, over the largest logit: float32 networks that compute the same sums in
+/// another order are closer.
+pub const LOSSLESS_LOGITS: f64 = 1e-5;
+
 /// One comparison of two networks over the same images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -68,9 +72,11 @@ pub struct LayerReport {
 /// What the cut changed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Certificate {
-    /// The network as trained against the snapped one, when it was snapped.
+    /// The network as trained against that with merged statistics, when they were merged.
+    pub statistics: Option<Comparison>,
+    /// The network before against the snapped one, when it was snapped.
     pub snap: Option<Comparison>,
-    /// The wide network (snapped, if it was) against the slim one.
+    /// The wide network, as these steps left it, against the slim one.
     pub cut: Comparison,
     /// Layer by layer.
     pub layers: Vec<LayerReport>,
@@ -97,10 +103,19 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whether no answer changed on the way from the trained network to the slim one, the snap included.
+    /// The steps from the trained network to the slim one, in their order, with their names.
+    pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Comparison)> {
+        let statistics = self.statistics.as_ref().map(|step| ("merging of statistics", step));
+        let snap = self.snap.as_ref().map(|step| ("snap", step));
+        statistics.into_iter().chain(snap).chain([("cut", &self.cut)])
+    }
+
+    /// Whether every step left all answers equal and all logits within [`LOSSLESS_LOGITS`] of the largest. Equal answers
+    /// alone may be luck.
     pub fn is_lossless(&self) -> bool {
-        let whole = |step: &Comparison| step.argmax_agreement == step.samples;
-        whole(&self.cut) && self.snap.as_ref().is_none_or(whole)
+        self.steps().all(|(_, step)| {
+            step.argmax_agreement == step.samples && step.max_rel_logit_diff <= LOSSLESS_LOGITS
+        })
     }
 }
 
@@ -109,6 +124,8 @@ impl Certificate {
 pub struct Stages<'a> {
     /// As C-SGD left it.
     pub trained: &'a Model,
+    /// With the running statistics of clusters merged, if they were not equal.
+    pub merged: Option<&'a Model>,
     /// With clusters snapped to their means, if that was asked for.
     pub snapped: Option<&'a Model>,
     /// After the cut.
@@ -126,14 +143,18 @@ pub async fn certify(
     loader: &Loader,
     clock: &dyn Fn() -> f64,
 ) -> Result<Certificate> {
-    let Stages { trained, snapped, slim } = stages;
-    let wide = snapped.unwrap_or(trained);
-    let before = evaluate(device, wide, loader, Answers::Keep).await?;
+    let Stages { trained, merged, snapped, slim } = stages;
+    let mut wide = trained;
+    let mut before = evaluate(device, trained, loader, Answers::Keep).await?;
+    let (mut statistics, mut snap) = (None, None);
+    for (next, step) in [(merged, &mut statistics), (snapped, &mut snap)] {
+        if let Some(next) = next {
+            let after = evaluate(device, next, loader, Answers::Keep).await?;
+            *step = Some(compare(&before, &after));
+            (wide, before) = (next, after);
+        }
+    }
     let after = evaluate(device, slim, loader, Answers::Keep).await?;
-    let snap = match snapped {
-        Some(_) => Some(compare(&evaluate(device, trained, loader, Answers::Keep).await?, &before)),
-        None => None,
-    };
     let mut batch = Batch::default();
     loader.fill(0, 0, &mut batch)?;
     let images = batch.labels.len();
@@ -141,6 +162,7 @@ pub async fn certify(
     let per_image = |seconds: f64| seconds * 1e3 / images as f64;
     let bytes = |model: &Model| model.tensors.values().map(|tensor| tensor.data.len() as u64 * 4).sum();
     Ok(Certificate {
+        statistics,
         snap,
         cut: compare(&before, &after),
         layers: layers(trained, slim, clusters)?,

@@ -8,6 +8,6 @@ pub mod surgery;
 pub mod target;
 pub mod width;
 
-pub use certificate::{Certificate, Comparison, LayerReport, Stages, certify};
+pub use certificate::{Certificate, Comparison, LOSSLESS_LOGITS, LayerReport, Stages, certify};
 pub use cluster::{Clustering, Partition};
 pub use clusters::{ClusterPlan, Clusters, Pace};

@@ -4,12 +4,15 @@
 //! consumer the members' input columns are summed into the survivor's. Exact when the members agree in all of these.
 //! [`delete`] is the other way, of the methods that C-SGD is compared with: filters go and nothing is made up for.
 
-use super::cluster::Partition;
+use super::certificate::Stages;
+use super::cluster::{Partition, within_deviation};
 use super::clusters::Clusters;
 use super::criteria::Selection;
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId};
 use crate::model::{Model, TensorData, Tensors};
+use crate::ops::ParamKind;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What becomes of a node's channels: which stay, in their order, and which are summed into each of them.
@@ -150,23 +153,120 @@ fn carry_out(model: &Model, fate: impl Fn(NodeId) -> Option<Fate>) -> Result<Mod
 /// Moves every clustered row onto its cluster's mean, so that the cut that follows is exact whatever was left of the
 /// deviation. The network changes by that, which the certificate states as a step of its own.
 pub fn snap(model: &Model, clusters: &Clusters) -> Model {
-    let mut snapped = model.clone();
-    for (id, node) in model.graph.nodes.iter().enumerate() {
-        let Some(partition) = clusters.of_node(id) else { continue };
-        for spec in node.op.operator().parameters() {
-            let Some(tensor) = snapped.tensors.get_mut(&format!("{}.{}", node.name, spec.name)) else {
-                continue;
-            };
-            let row_len = tensor.data.len() / tensor.dims[0].max(1);
-            for cluster in partition.clusters().iter().filter(|cluster| cluster.len() > 1) {
-                for column in 0..row_len {
-                    let sum: f64 =
-                        cluster.iter().map(|row| f64::from(tensor.data[row * row_len + column])).sum();
-                    let mean = (sum / cluster.len() as f64) as f32;
-                    cluster.iter().for_each(|row| tensor.data[row * row_len + column] = mean);
-                }
+    onto_means(model, clusters, |_| true)
+}
+
+/// What became of the running statistics before the cut.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statistics {
+    /// Those of every cluster were equal to the bit, or there are none.
+    Equal,
+    /// This is the network with those of every cluster replaced by their mean.
+    Merged(Model),
+    /// They stay as they were, because filters of a cluster are not yet equal.
+    Kept(Unequal),
+}
+
+/// The trained tensor whose rows are furthest apart inside clusters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unequal {
+    /// Its name.
+    pub tensor: String,
+    /// Largest distance of a number from its cluster's mean, over the largest number of the tensor.
+    pub apart: f64,
+}
+
+/// Part of a tensor's largest number that members of a cluster may be apart and count as equal: rounding and no more.
+pub const EQUAL: f64 = 1e-5;
+
+/// Replaces the running mean and variance of every cluster by their mean over the cluster.
+///
+/// Equal filters see equal maps, so their true statistics are equal. The running ones still remember the steps in which
+/// filters differed, as long as batch norm's momentum lets them. Where any trained tensor is further apart than [`EQUAL`],
+/// statistics are those of different filters, and nothing is replaced.
+pub fn merge_statistics(model: &Model, clusters: &Clusters) -> Statistics {
+    let mut furthest: Option<Unequal> = None;
+    let mut equal = true;
+    for (node, name, spec) in model.graph.parameters() {
+        let (Some(partition), Some(tensor)) = (clusters.of_node(node), model.tensors.get(&name)) else {
+            continue;
+        };
+        let row_len = tensor.data.len() / tensor.dims[0].max(1);
+        let deviation = within_deviation(&tensor.data, row_len, partition);
+        if !spec.kind.is_trained() {
+            equal &= deviation.max_abs == 0.0;
+            continue;
+        }
+        let largest = tensor.data.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+        // Of a tensor of zeros nothing is apart. NaN is further apart than anything.
+        let apart = if deviation.max_abs == 0.0 { 0.0 } else { deviation.max_abs / largest };
+        let is_further = furthest.as_ref().is_none_or(|most| apart > most.apart || apart.is_nan());
+        if is_further && (apart > EQUAL || apart.is_nan()) {
+            furthest = Some(Unequal { tensor: name, apart });
+        }
+    }
+    match furthest {
+        Some(unequal) => Statistics::Kept(unequal),
+        None if equal => Statistics::Equal,
+        None => Statistics::Merged(onto_means(model, clusters, |kind| !kind.is_trained())),
+    }
+}
+
+/// `model` with the rows of every cluster replaced by their mean, in the tensors whose kind is `wanted`.
+fn onto_means(model: &Model, clusters: &Clusters, wanted: impl Fn(ParamKind) -> bool) -> Model {
+    let mut moved = model.clone();
+    for (node, name, spec) in model.graph.parameters() {
+        let Some(partition) = clusters.of_node(node).filter(|_| wanted(spec.kind)) else { continue };
+        let Some(tensor) = moved.tensors.get_mut(&name) else { continue };
+        let row_len = tensor.data.len() / tensor.dims[0].max(1);
+        for cluster in partition.clusters().iter().filter(|cluster| cluster.len() > 1) {
+            for column in 0..row_len {
+                let sum: f64 = cluster.iter().map(|row| f64::from(tensor.data[row * row_len + column])).sum();
+                let mean = (sum / cluster.len() as f64) as f32;
+                cluster.iter().for_each(|row| tensor.data[row * row_len + column] = mean);
             }
         }
     }
-    snapped
+    moved
+}
+
+/// What is done to filters that did not become equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rest {
+    /// Nothing: the cut loses what they differ by.
+    #[default]
+    Leave,
+    /// They are moved onto their cluster's mean ([`snap`]).
+    Snap,
+}
+
+/// The steps from a trained network to the slim one, each of which the certificate measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// What became of the running statistics.
+    pub statistics: Statistics,
+    /// With filters moved onto their clusters' means, if that was asked for.
+    pub snapped: Option<Model>,
+    /// After the cut.
+    pub slim: Model,
+}
+
+impl Operation {
+    /// Merges statistics, snaps if `rest` says so, and cuts `trained` by `clusters`.
+    ///
+    /// # Errors
+    /// As [`cut`].
+    pub fn new(trained: &Model, clusters: &Clusters, rest: Rest) -> Result<Operation> {
+        let statistics = merge_statistics(trained, clusters);
+        let merged = if let Statistics::Merged(model) = &statistics { model } else { trained };
+        let snapped = (rest == Rest::Snap).then(|| snap(merged, clusters));
+        let slim = cut(snapped.as_ref().unwrap_or(merged), clusters)?;
+        Ok(Operation { statistics, snapped, slim })
+    }
+
+    /// The networks to certify.
+    pub fn stages<'a>(&'a self, trained: &'a Model) -> Stages<'a> {
+        let merged = if let Statistics::Merged(model) = &self.statistics { Some(model) } else { None };
+        Stages { trained, merged, snapped: self.snapped.as_ref(), slim: &self.slim }
+    }
 }

@@ -5,6 +5,7 @@ mod golden;
 mod gradients;
 mod harness;
 mod kernels;
+mod lossless;
 mod onnx;
 mod operators;
 mod optimizers;

@@ -84,7 +84,7 @@ export interface NetworkInfo {
 }
 
 /** `Progress.apart` of filters that are equal but for the rounding of their updates. */
-export const EQUAL = 1e-5;
+export const EQUAL = 1e-6;
 
 /** Sent about five times a second while training; every one costs one read-back. */
 export interface Progress {
@@ -105,7 +105,8 @@ export interface Progress {
   /** Sum of chi over all clustered tensors. */
   deviation: number | null;
   /**
-   * How far members of clusters are from their means, relative to the size of the filters (the worst tensor of weights).
+   * How far members of clusters are from their means, relative to the size of the tensor: the worst of weights and of the
+   * running statistics of batch norm.
    * Below `EQUAL` they are equal up to rounding.
    */
   apart: number | null;
@@ -184,7 +185,10 @@ export interface Certificate {
   wideAccuracy: number;
   slimAccuracy: number;
   argmaxAgreement: number;
+  /** Of the merging of batch norm statistics or of the cut, whichever changed more. */
   maxAbsLogitDiff: number;
+  /** The same over the largest logit. */
+  maxRelLogitDiff: number;
   macsBefore: number;
   macsAfter: number;
   paramsBefore: number;
@@ -194,7 +198,7 @@ export interface Certificate {
   /** Milliseconds an image. */
   latencyBeforeMs: number;
   latencyAfterMs: number;
-  /** Whether every answer is the same. */
+  /** Whether every answer is the same and no logit changed by more than 1e-5 of the largest. */
   lossless: boolean;
   layers: LayerReport[];
 }

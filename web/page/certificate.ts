@@ -3,7 +3,7 @@
 import type { Certificate, Comparison } from '../client/types';
 import { byId, element, make, setText } from './dom';
 import { bytes, change, count, milliseconds, percent, scientific, whole } from './format';
-import { nothingLost, tuned } from './pull';
+import { tuned } from './pull';
 import type { State, Store } from './state';
 
 /** A figure, or a figure and how it changed. */
@@ -35,9 +35,9 @@ function certificateIsOf(state: State): string {
 
 function headline(certificate: Certificate): void {
   const { argmaxAgreement, samples, lossless } = certificate;
-  element('certificate').classList.toggle('lossy', !nothingLost(certificate));
+  element('certificate').classList.toggle('lossy', !lossless);
   setText(element('certificate-count'), `${whole(argmaxAgreement)} of ${whole(samples)}`);
-  setText(element('certificate-verdict'), nothingLost(certificate) ? 'answers equal: the cut lost nothing' : `answers equal${lossless ? ', but logits differ' : ''}: this cut was too early`);
+  setText(element('certificate-verdict'), lossless ? 'answers equal: the cut lost nothing' : `answers equal${argmaxAgreement === samples ? ', but logits differ' : ''}: this cut was too early`);
 }
 
 function table(certificate: Certificate, comparison: Comparison | null): void {

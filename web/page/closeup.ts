@@ -7,7 +7,7 @@ import { featureMap, largest, readingWeights, summed, type Map2d } from './featu
 import { scientific } from './format';
 import { filterMap, paste, photograph, picture, write } from './heat';
 import { part } from './motion';
-import { equal, nothingLost } from './pull';
+import { equal } from './pull';
 import type { State, Store } from './state';
 import { Surface } from './surface';
 
@@ -166,7 +166,7 @@ export class CloseupPanel {
     const names = Array.from({ length: Math.min(scene.members, 3) }, (_, i) => 'w' + '₁₂₃'[i]);
     const sum = scene.members > 3 ? `${names[0]} + … + w${subscript(scene.members)}` : names.join(' + ');
     if (fold >= 1 && scene.clustered) {
-      const lost = certificate && !nothingLost(certificate) ? `But they were still ${scientific(scene.apart)} apart, and where they differed something is lost.` : 'Nothing is lost.';
+      const lost = certificate && !certificate.lossless ? `But they were still ${scientific(scene.apart)} apart, and where they differed something is lost.` : 'Nothing is lost.';
       return `One filter now sees it for all ${scene.members}, and the next layer reads it with the sum of their weights: ${sum}. ${lost}`;
     }
     if (!scene.clustered) return `Two filters of ${scene.layer}, the two nearest to each other. They see different things, so both are needed.`;

@@ -1,11 +1,8 @@
 /** How far the pull is and what may be said of it: everything from what was measured, nothing from what was planned. */
 
 import { EQUAL } from '../client/types';
-import type { Certificate, Settings } from '../client/types';
+import type { Settings } from '../client/types';
 import type { State } from './state';
-
-/** Logits of float32 networks that compute the same differ by less. */
-const ROUNDING = 1e-3;
 
 /** Settings that hold from the next reset on. */
 export const NEW_NETWORK = ['model', 'width', 'batch', 'seed'] as const satisfies (keyof Settings)[];
@@ -29,11 +26,6 @@ export function over(state: State): boolean {
 /** Whether the filters of every cluster are equal up to rounding, as measured last. */
 export function equal({ apart }: State): boolean {
   return apart !== null && apart <= EQUAL;
-}
-
-/** Whether the cut changed nothing: equal answers alone may be luck. */
-export function nothingLost({ lossless, maxAbsLogitDiff }: Certificate): boolean {
-  return lossless && maxAbsLogitDiff <= ROUNDING;
 }
 
 /** Whether the slim network was trained on after the cut, so that the certificate is of an earlier state. */

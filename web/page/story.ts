@@ -2,7 +2,7 @@
 
 import { furthest } from './clusters';
 import { percent, scientific, whole } from './format';
-import { equal, nothingLost, over, pulled, tuned } from './pull';
+import { equal, over, pulled, tuned } from './pull';
 import type { State } from './state';
 
 export type Action = 'start' | 'train' | 'cluster' | 'goOn' | 'cut' | 'compare' | 'download' | 'none';
@@ -148,12 +148,12 @@ function sentence(state: State): string {
       if (!certificate) return `${origin(state)} It has been cut already: try it, or train it further.`;
       if (tuned(state)) return `The slim network trains on by itself since the cut at step ${whole(state.cutAt ?? 0)}: its answers are its own now. The certificate is of the moment of the cut.`;
       if (comparison) {
-        return `Same base, same widths, no retraining: L1 deletes filters that still do something, and accuracy falls from ${percent(comparison.baseAccuracy)} to ${percent(comparison.accuracy)}. Pulling trained on meanwhile; then cutting identical filters changed ${nothingLost(certificate) ? 'nothing' : 'a little'}: ${percent(certificate.wideAccuracy)} before, ${percent(certificate.slimAccuracy)} after.`;
+        return `Same base, same widths, no retraining: L1 deletes filters that still do something, and accuracy falls from ${percent(comparison.baseAccuracy)} to ${percent(comparison.accuracy)}. Pulling trained on meanwhile; then cutting identical filters changed ${certificate.lossless ? 'nothing' : 'a little'}: ${percent(certificate.wideAccuracy)} before, ${percent(certificate.slimAccuracy)} after.`;
       }
-      if (nothingLost(certificate)) {
+      if (certificate.lossless) {
         return `Equal filters see the same thing, so one of each is enough: the next layer adds up its weights for them. All ${whole(certificate.samples)} test answers are the same, with ${percent(certificate.macsAfter / certificate.macsBefore, 0)} of the multiplications.`;
       }
-      return certificate.lossless
+      return certificate.argmaxAgreement === certificate.samples
         ? `All ${whole(certificate.samples)} answers are still the same, but by luck: the filters were not yet equal, and logits differ by up to ${scientific(certificate.maxAbsLogitDiff)}. Pull for longer, or harder.`
         : `${whole(certificate.samples - certificate.argmaxAgreement)} of ${whole(certificate.samples)} answers changed: the filters were not yet equal. Pull for longer, or harder, and nothing is lost.`;
   }

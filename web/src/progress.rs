@@ -1,7 +1,10 @@
 //! The contraction of a run whose learning rate and strength the visitor changes as it goes.
 
 use centripetal::Result;
-use centripetal::optim::forecast::{AUTO_TARGET, Contraction, LOSSLESS, Verdict, assess, auto_strength};
+use centripetal::graph::Graph;
+use centripetal::optim::forecast::{
+    AUTO_TARGET, Contraction, LOSSLESS, Slowest, TooShort, Verdict, assess, auto_strength,
+};
 use serde_json::Value;
 
 use crate::js::record;
@@ -20,8 +23,8 @@ pub(crate) struct Outlook {
 }
 
 impl Outlook {
-    pub(crate) fn new(settings: &Settings) -> Outlook {
-        let contraction = Contraction::new(settings.momentum, settings.sgd().direction);
+    pub(crate) fn new(settings: &Settings, graph: &Graph) -> Outlook {
+        let contraction = Contraction::of_network(graph, None, &settings.sgd());
         Outlook { contraction, past: vec![(0, 0.0)], done: 0 }
     }
 
@@ -49,13 +52,11 @@ impl Outlook {
             return Ok(strength);
         }
         let left = settings.collapse_steps.saturating_sub(self.done);
-        let missing = AUTO_TARGET + self.log();
-        if let Some(current) = current.filter(|_| left == 0 || missing <= 0.0) {
+        if let Some(current) = current.filter(|_| left == 0 || self.log() <= -AUTO_TARGET) {
             return Ok(current);
         }
-        let sgd = settings.sgd();
         let schedule = settings.schedule_of(left.max(1));
-        match (auto_strength(&schedule, sgd.momentum, sgd.direction, 0.0, missing), current) {
+        match (auto_strength(&self.contraction, &schedule, AUTO_TARGET), current) {
             (Ok(strength), _) => Ok(strength),
             (Err(_), Some(current)) => Ok(current),
             (Err(error), None) => Err(error),
@@ -78,34 +79,29 @@ impl Outlook {
             }
         }
         let left = total.saturating_sub(self.done);
-        let missing = LOSSLESS + self.log();
         let end = future.log_shrink();
-        let enough = || {
-            let sentence = format!(
-                "After {total} steps differences will be {} times smaller: filters of a cluster will be identical.",
-                power(-end)
-            );
-            ("enough", sentence)
-        };
-        let (verdict, sentence) = if left == 0 || missing <= 0.0 {
-            if missing <= 0.0 {
-                ("enough", "The filters of every cluster have become identical.".to_owned())
+        let (verdict, sentence) = if self.contraction.is_lossless() {
+            ("enough", "The filters of every cluster have become identical.".to_owned())
+        } else if left == 0 {
+            let missing = LOSSLESS + self.log();
+            let sentence = if missing <= 0.0 {
+                "The filters of every cluster are identical, but the running statistics of batch norm still remember the steps in \
+                 which they were not: go on for longer."
+                    .to_owned()
             } else {
                 let short = power(missing);
-                (
-                    "too-short",
-                    format!(
-                        "The time is over, and differences are {short} times too large: go on for longer."
-                    ),
-                )
-            }
+                format!("The time is over, and differences are {short} times too large: go on for longer.")
+            };
+            ("too-short", sentence)
         } else {
-            let sgd = settings.sgd();
-            let schedule = settings.schedule_of(left);
-            let (_, verdict) = assess(&schedule, sgd.momentum, sgd.direction, strength, 0.0, missing)?;
-            match verdict {
-                Verdict::Enough => enough(),
-                _ if end <= -LOSSLESS && !matches!(verdict, Verdict::Unstable { .. }) => enough(),
+            match assess(&self.contraction, &settings.schedule_of(left), strength, LOSSLESS)?.1 {
+                Verdict::Enough => (
+                    "enough",
+                    format!(
+                        "After {total} steps differences will be {} times smaller: filters of a cluster will be identical.",
+                        power(-end)
+                    ),
+                ),
                 Verdict::Insufficient { needed } => (
                     "insufficient",
                     format!(
@@ -115,12 +111,15 @@ impl Outlook {
                         power(LOSSLESS)
                     ),
                 ),
-                Verdict::TooShort { steps } => (
-                    "too-short",
-                    format!(
-                        "No strength makes filters identical in the {left} steps left; about {steps} are needed."
-                    ),
-                ),
+                Verdict::TooShort(TooShort { steps, slowest, .. }) => {
+                    let what = match slowest {
+                        Slowest::Filters => "No strength makes filters identical",
+                        Slowest::Statistics => {
+                            "The running statistics of batch norm cannot forget how filters differed"
+                        }
+                    };
+                    ("too-short", format!("{what} in the {left} steps left; about {steps} are needed."))
+                }
                 Verdict::Unstable { limit } => (
                     "unstable",
                     format!(

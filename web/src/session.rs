@@ -8,10 +8,11 @@ use centripetal::data::{
 use centripetal::device::{Device, DeviceKind, Tuning};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::{Coupling, Graph};
-use centripetal::model::{Model, Tensors};
+use centripetal::model::{Model, TensorData, Tensors};
 use centripetal::models::{self, ModelConfig};
 use centripetal::plan::{Mode, Plan};
-use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
+use centripetal::prune::surgery::{self, Operation, Rest};
+use centripetal::prune::{Clusters, Comparison, Pace, certificate, certify, criteria};
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
 };
@@ -115,7 +116,8 @@ struct Run {
     before: u64,
     outlook: Option<Outlook>,
     kept: Kept,
-    /// Sums of squares of the weights when the phase began, by name: what deviations are measured by.
+    /// Sums of squares of weights and variances, and sums of variances for means, when the phase began, by name: what
+    /// deviations are measured by.
     sizes: Vec<(String, f64)>,
     /// The last state known to be good.
     good: (Snapshot, Option<Outlook>),
@@ -286,7 +288,7 @@ impl Session {
             run.trainer.set_strength(strength)?;
         } else if run.phase == Phase::Base {
             // What would come of it. Where no strength suffices, the forecast says how long it would take.
-            let outlook = Outlook::new(&next);
+            let outlook = Outlook::new(&next, &run.good.0.model.graph);
             result["forecast"] = outlook.forecast(&next, outlook.strength(&next, None).unwrap_or(0.0))?;
         }
         run.trainer.set_schedule(next.schedule())?;
@@ -395,7 +397,7 @@ impl Session {
                 .next("Keep less")
                 .into());
         }
-        let outlook = Outlook::new(&settings);
+        let outlook = Outlook::new(&settings, &base.graph);
         let strength = outlook.strength(&settings, None)?;
         let mut result = record! {
             "forecast": outlook.forecast(&settings, strength)?,
@@ -430,23 +432,25 @@ impl Session {
             return Err(wrong_phase("cutting", "a network that was clustered", run.phase).into());
         };
         let wide = snapshot(&run.trainer).await?.model;
-        let slim = surgery::cut(&wide, &clusters)?;
+        let operation = Operation::new(&wide, &clusters, Rest::Leave)?;
         let loader = run.data.test_loader()?;
         let base = match &run.kept.base {
             Some(base) => evaluated(&device, base, &loader, Answers::Discard).await?.accuracy(),
             None => f64::NAN,
         };
-        let stages = Stages { trained: &wide, snapped: None, slim: &slim };
-        let certificate = certify(&device, stages, &clusters, &loader, &clock).await?;
-        let cut = &certificate.cut;
+        let certificate = certify(&device, operation.stages(&wide), &clusters, &loader, &clock).await?;
+        let slim = operation.slim;
+        let (cut, merged) = (&certificate.cut, certificate.statistics.as_ref());
+        let whole = |name: fn(&Comparison) -> f64| merged.map_or(0.0, name).max(name(cut));
         let result = record! {
             "certificate": record! {
                 "samples": cut.samples,
                 "baseAccuracy": base,
-                "wideAccuracy": cut.accuracy_before,
+                "wideAccuracy": merged.unwrap_or(cut).accuracy_before,
                 "slimAccuracy": cut.accuracy_after,
-                "argmaxAgreement": cut.argmax_agreement,
-                "maxAbsLogitDiff": cut.max_abs_logit_diff,
+                "argmaxAgreement": cut.argmax_agreement.min(merged.map_or(u64::MAX, |step| step.argmax_agreement)),
+                "maxAbsLogitDiff": whole(|step| step.max_abs_logit_diff),
+                "maxRelLogitDiff": whole(|step| step.max_rel_logit_diff),
                 "macsBefore": certificate.macs_before,
                 "macsAfter": certificate.macs_after,
                 "paramsBefore": certificate.params_before,
@@ -680,7 +684,7 @@ impl Session {
         kept: Kept,
     ) -> Result<Run> {
         let loader = Loader::training(Arc::clone(&data.train), settings.batch, settings.seed, Augment::NONE)?;
-        let outlook = (phase == Phase::Centripetal).then(|| Outlook::new(&settings));
+        let outlook = (phase == Phase::Centripetal).then(|| Outlook::new(&settings, &model.graph));
         let clusters = kept.clusters.as_ref().filter(|_| phase == Phase::Centripetal);
         let centripetal = match (&outlook, clusters) {
             (Some(outlook), Some(clusters)) => {
@@ -706,9 +710,17 @@ impl Session {
         // A first evaluation compiles what evaluates, and shows at once what the device cannot do.
         trainer.evaluate(&data.validation_loader()?).await?;
         let snapshot = snapshot(&trainer).await?;
-        let weights = snapshot.model.tensors.iter().filter(|(name, _)| name.ends_with(".weight"));
         let square = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum();
-        let sizes = weights.map(|(name, tensor)| (name.clone(), square(&tensor.data))).collect();
+        let size = |(name, tensor): (&String, &TensorData)| {
+            // A mean is as far off as it is of its channel's deviation, the root of its variance.
+            if let Some(norm) = name.strip_suffix(".running_mean") {
+                let variances = snapshot.model.tensors.get(&format!("{norm}.running_var"))?;
+                return Some((name.clone(), variances.data.iter().map(|&x| f64::from(x)).sum()));
+            }
+            let is_measured = name.ends_with(".weight") || name.ends_with(".running_var");
+            is_measured.then(|| (name.clone(), square(&tensor.data)))
+        };
+        let sizes = snapshot.model.tensors.iter().filter_map(size).collect();
         Ok(Run {
             sizes,
             settings,
@@ -771,7 +783,8 @@ impl Run {
         Ok(())
     }
 
-    /// How far members of clusters are from their means, relative to the size of the filters: the worst tensor of weights.
+    /// How far members of clusters are from their means, relative to the size of the tensor: the worst of weights and running
+    /// statistics.
     fn apart(&self, deviation: &[(String, f64)]) -> f64 {
         let size_of =
             |name: &String| self.sizes.iter().find(|(known, _)| known == name).map(|(_, size)| *size);

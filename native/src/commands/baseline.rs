@@ -102,7 +102,8 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
     )?;
     scene.tune(&device, &base.model.graph, args.recipe.batch, Mode::Train)?;
-    let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
+    let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?
+        .finite(&format!("testing {} before pruning", args.file.display()))?;
     console.note(&format!(
         "{}: test accuracy {} before; {method}",
         base.model.graph.name,
@@ -165,7 +166,7 @@ pub(super) fn prune(scene: &Scene, args: &PruneArgs, resume: &str) -> Result<Out
         }
     };
     let clock = || started.elapsed().as_secs_f64();
-    let stages = Stages { trained: &wide, snapped: None, slim: &slim };
+    let stages = Stages { trained: &wide, merged: None, snapped: None, slim: &slim };
     let certificate = block_on(certify(&setting.device, stages, &Clusters::default(), &test, &clock))?;
     let compared = &certificate.cut;
     if !args.from_scratch {
@@ -314,7 +315,8 @@ impl Setting<'_> {
     }
     /// `model`, whose training in `phase` had ended before this process.
     fn trained(&self, phase: Phase, model: Model) -> Result<Outcome<Trained>> {
-        let evaluation = block_on(evaluate(&self.device, &model, self.test, Answers::Discard))?;
+        let evaluation = block_on(evaluate(&self.device, &model, self.test, Answers::Discard))?
+            .finite("testing the network")?;
         let log = metrics::load(self.out)?;
         let last = log.iter().rev().find(|line| line["phase"] == phase.name());
         let seconds = last.and_then(|line| line["seconds"].as_f64()).unwrap_or(0.0);

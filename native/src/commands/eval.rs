@@ -24,7 +24,8 @@ pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
         args.batch.map_or_else(|| test_batch(device.info(), test.len()), |batch| batch.min(test.len()));
     let loader = Loader::evaluation(Arc::clone(&test), batch)?;
     scene.tune(&device, &checkpoint.model.graph, batch, Mode::Evaluate)?;
-    let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?;
+    let evaluation = block_on(evaluate(&device, &checkpoint.model, &loader, Answers::Discard))?
+        .finite(&format!("evaluating {name}"))?;
     let text = format!(
         "accuracy {} ({} of {})   loss {:.4}",
         percent(evaluation.accuracy()),

@@ -6,13 +6,14 @@ use centripetal::formats::{onnx, state_dict};
 use centripetal::{Error, ErrorKind, Result, rewrite};
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::{Scene, answers};
 use crate::args::ExportArgs;
 use crate::files;
 use crate::progress::bytes;
 
 pub(super) fn run(scene: &Scene, args: &ExportArgs) -> Result<()> {
     let checkpoint = files::checkpoint(&args.file)?;
+    answers(&checkpoint.model, &format!("exporting {}", args.file.display()))?;
     for path in [&args.safetensors, &args.onnx].into_iter().flatten().filter(|path| path.exists()) {
         if !args.force {
             return Err(Error::new(ErrorKind::Io, format!("writing {}", path.display()))

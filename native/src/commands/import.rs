@@ -10,7 +10,7 @@ use centripetal::models::{NAMES, Shortcut};
 use centripetal::{Error, ErrorKind, Result, Shape, rewrite};
 use serde_json::json;
 
-use super::{Scene, build, command};
+use super::{Scene, answers, build, command};
 use crate::args::ImportArgs;
 use crate::files;
 use crate::progress::{grouped, scaled};
@@ -30,6 +30,7 @@ pub(super) fn run(scene: &Scene, args: &ImportArgs) -> Result<()> {
         let (model, shortcut) = state_dict(args, &name, &content)?;
         (model, Some(shortcut))
     };
+    answers(&model, &format!("importing {name}"))?;
     let (input, classes) = (model.graph.input, model.graph.classes()?);
     let normalization = normalization(args, input.c)?;
 

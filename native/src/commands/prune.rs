@@ -8,12 +8,15 @@ use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
-use centripetal::optim::forecast::{self, AUTO_TARGET, Forecast, LOSSLESS, Verdict};
-use centripetal::optim::{Schedule, SgdConfig};
+use centripetal::optim::Schedule;
+use centripetal::optim::forecast::{
+    self, AUTO_TARGET, Contraction, Forecast, LOSSLESS, Slowest, TooShort, Verdict, gentle_steps,
+};
 use centripetal::plan::Mode;
 use centripetal::prune::cluster::within_deviation;
+use centripetal::prune::surgery::{Operation, Rest, Statistics};
 use centripetal::prune::width::{Ratio, WidthRule};
-use centripetal::prune::{ClusterPlan, Clustering, Clusters, Stages, certify, surgery, target};
+use centripetal::prune::{ClusterPlan, Clustering, Clusters, Comparison, LOSSLESS_LOGITS, certify, target};
 use centripetal::train::{Answers, Centripetal, TrainConfig, evaluate};
 use centripetal::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -107,7 +110,10 @@ pub(super) fn prune(
     }
     let Widths { coupling, plan, clusters } = widths(console, args, &name, &base.model, args.clustering)?;
     let sgd = args.recipe.sgd();
-    let (strength, outlook) = strength(scene, args.strength, &schedule, &sgd)?;
+    let begin = Contraction::of_network(&base.model.graph, Some(&clusters), &sgd);
+    let per_epoch = train.batches_per_epoch() as u64;
+    let gentle = gentle_steps(&base.model.graph, &clusters);
+    let (strength, outlook) = strength(console, args, &begin, &schedule, (per_epoch, gentle))?;
     let config = TrainConfig {
         batch: args.recipe.batch,
         schedule,
@@ -163,7 +169,8 @@ pub(super) fn prune(
         test_batch_beside(device.info(), splits.test.len(), args.recipe.batch),
     )?;
     scene.tune(&device, &base.model.graph, config.batch, Mode::Train)?;
-    let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?;
+    let before = block_on(evaluate(&device, &base.model, &test, Answers::Discard))?
+        .finite(&format!("testing {name} before pruning"))?;
     let groups = groups(&base.model, &coupling, &clusters);
     console.note(&format!(
         "{}: test accuracy {} before; {} of {} groups of layers become narrower{}; strength {}",
@@ -206,38 +213,41 @@ pub(super) fn prune(
     };
 
     console.note("cutting and certifying");
-    let snapped = args.snap.then(|| surgery::snap(&wide, &clusters));
-    let slim = surgery::cut(snapped.as_ref().unwrap_or(&wide), &clusters)?;
+    let rest = if args.snap { Rest::Snap } else { Rest::Leave };
+    let mut operation = Operation::new(&wide, &clusters, rest)?;
+    if let Statistics::Kept(unequal) = &operation.statistics {
+        console.warn(&format!(
+            "filters of a cluster are not yet equal: {} differs by {:.1e} of its largest number; batch norm statistics are not merged",
+            unequal.tensor, unequal.apart
+        ));
+    }
     let checkpoint = Checkpoint {
-        model: slim,
+        model: operation.slim,
         provenance: Provenance { stage: Stage::Slim, ..provenance },
         clusters: None,
         training: None,
     };
     files::write(&paths.slim, &checkpoint.to_bytes()?)?;
     files::write(&out.join(FILTERS), &filters::sheet(&base.model, &wide, &clusters)?)?;
-    let slim = checkpoint.model;
-    let stages = Stages { trained: &wide, snapped: snapped.as_ref(), slim: &slim };
-    scene.tune(&device, &slim.graph, test.batch_size(), Mode::Evaluate)?;
+    operation.slim = checkpoint.model;
+    scene.tune(&device, &operation.slim.graph, test.batch_size(), Mode::Evaluate)?;
     let clock = || started.elapsed().as_secs_f64();
-    let certificate = block_on(certify(&device, stages, &clusters, &test, &clock))?;
-    if let Some(snap) = certificate.snap.as_ref().filter(|snap| snap.argmax_agreement != snap.samples) {
-        console.warn(&format!(
-            "the snap changed {} of {} answers: the clusters had not collapsed; a longer run or a higher --strength helps",
-            snap.samples - snap.argmax_agreement,
-            snap.samples
-        ));
-    }
-    if certificate.cut.argmax_agreement != certificate.cut.samples {
-        console.warn(&format!(
-            "the cut changed {} of {} answers; a longer run, a higher --strength or --snap helps",
-            certificate.cut.samples - certificate.cut.argmax_agreement,
-            certificate.cut.samples
-        ));
+    let certificate = block_on(certify(&device, operation.stages(&wide), &clusters, &test, &clock))?;
+    for (step, comparison) in certificate.steps() {
+        let Comparison { argmax_agreement, samples, max_rel_logit_diff, .. } = comparison;
+        if argmax_agreement != samples || *max_rel_logit_diff > LOSSLESS_LOGITS || max_rel_logit_diff.is_nan()
+        {
+            console.warn(&format!(
+                "the {step} changed {} of {} answers, and logits by up to {max_rel_logit_diff:.1e} of the largest \
+                 (lossless: 0 answers and at most {LOSSLESS_LOGITS:.0e}): the clusters had not collapsed. A longer run or a higher --strength helps",
+                samples - argmax_agreement,
+                samples
+            ));
+        }
     }
 
-    let trained = certificate.snap.as_ref().unwrap_or(&certificate.cut);
-    let report = json!({
+    let trained = certificate.steps().next().map_or(&certificate.cut, |(_, step)| step);
+    let mut report = json!({
         "phase": COMMAND,
         "method": args.method.name(),
         "command": command_line::current(),
@@ -285,6 +295,7 @@ pub(super) fn prune(
         "squeeze": squeezes,
         "version": env!("CARGO_PKG_VERSION"),
     });
+    report["lossless_logits"] = json!(LOSSLESS_LOGITS);
     files::write(&out.join(REPORT), to_json(&report)?.as_bytes())?;
     Ok(Outcome::Done(report))
 }
@@ -414,47 +425,114 @@ fn four_digits(number: f64) -> String {
 struct Outlook {
     forecast: Forecast,
     verdict: Verdict,
+    /// Steps from which the run would be gentle.
+    gentle: u64,
 }
 
 impl Outlook {
     fn to_json(&self) -> Value {
         json!({
             "log_shrink": self.forecast.log_shrink,
+            "statistics_log_shrink": self.forecast.statistics_log_shrink,
             "curve": self.forecast.curve,
+            "merged_at": self.forecast.merged_at,
             "stability": self.forecast.stability,
             "verdict": self.verdict,
             "lossless_from": LOSSLESS,
+            "gentle_from": self.gentle,
         })
     }
 }
 
-/// The strength, and a warning before training if one set by hand will not make filters identical. The forecast is that
-/// of gamma and beta, which weight decay does not help.
-fn strength(scene: &Scene, wanted: Strength, schedule: &Schedule, sgd: &SgdConfig) -> Result<(f64, Outlook)> {
-    let (momentum, direction) = (sgd.momentum, sgd.direction);
-    let strength = match wanted {
+/// The strength for `schedule`, of `per_epoch` steps an epoch, and its forecast from `begin`. Runs of less than `gentle` steps
+/// are warned of.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] where filters or statistics of a cluster will not become equal. With --snap a strength set by
+/// hand is taken all the same, with a warning: the snap makes the cut exact and says what it changed.
+fn strength(
+    console: &Console,
+    args: &PruneArgs,
+    begin: &Contraction,
+    schedule: &Schedule,
+    (per_epoch, gentle): (u64, u64),
+) -> Result<(f64, Outlook)> {
+    let total = schedule.total_steps;
+    let epochs = |steps: u64| steps.div_ceil(per_epoch.max(1));
+    let longer = |short: TooShort| {
+        let why = match short.slowest {
+            Slowest::Filters => "No strength is enough in so few steps",
+            Slowest::Statistics => {
+                "Filters become equal, but the running statistics of batch norm need longer to forget how they differed"
+            }
+        };
+        let (steps, epochs) = (grouped(short.steps), epochs(short.steps));
+        format!("{why}: --epochs {epochs} would do (about {steps} steps), or a smaller --batch")
+    };
+    let shrinks = |log: f64, needed: f64| {
+        format!(
+            "differences that shrink by e^{:.1} in {} steps, where e^{needed} is needed",
+            (-log).max(0.0),
+            grouped(total)
+        )
+    };
+    let strength = match args.strength {
         Strength::Fixed(strength) => strength,
-        Strength::Auto => forecast::auto_strength(schedule, momentum, direction, 0.0, AUTO_TARGET)?,
+        Strength::Auto => forecast::find_strength(begin, schedule, AUTO_TARGET)?.map_err(|short| {
+            Error::new(ErrorKind::Argument, "choosing --strength auto")
+                .expected("a run in which the filters of every cluster become equal")
+                .found(shrinks(-short.reached, AUTO_TARGET))
+                .next(longer(short))
+        })?,
     };
-    let (forecast, verdict) = forecast::assess(schedule, momentum, direction, strength, 0.0, LOSSLESS)?;
-    let shrink = (-forecast.log_shrink).max(0.0);
-    let advice = match verdict {
-        Verdict::Enough => None,
-        Verdict::Insufficient { needed } => Some(format!("--strength {} would do", four_digits(needed))),
-        Verdict::TooShort { steps } => {
-            Some(format!("no strength does in {} steps, about {steps} are needed", schedule.total_steps))
+    let (forecast, verdict) = forecast::assess(begin, schedule, strength, LOSSLESS)?;
+    let slowest =
+        forecast.statistics_log_shrink.map_or(forecast.log_shrink, |log| log.max(forecast.log_shrink));
+    let (found, next) = match verdict {
+        Verdict::Enough => (String::new(), String::new()),
+        Verdict::Insufficient { needed } => {
+            (shrinks(slowest, LOSSLESS), format!("--strength {} would do", four_digits(needed)))
         }
-        Verdict::Unstable { limit } => {
-            Some(format!("differences grow; stay below --strength {}", four_digits(limit)))
-        }
+        Verdict::TooShort(short) => (shrinks(slowest, LOSSLESS), longer(short)),
+        Verdict::Unstable { limit } => (
+            "differences that grow at this learning rate".to_owned(),
+            format!("Stay below --strength {}", four_digits(limit)),
+        ),
     };
-    if let Some(advice) = advice {
-        scene.console.warn(&format!(
-            "with --strength {strength} filters will not become identical (differences shrink by e^{shrink:.1}, \
-             {LOSSLESS} is needed), so the cut will lose something: {advice}"
+    if verdict != Verdict::Enough {
+        if !args.snap {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                format!("checking --strength {strength} before training"),
+            )
+            .expected("a strength that makes the filters of every cluster equal")
+            .found(found)
+            .next(format!(
+                "{next}. With --snap the run goes on, and the certificate states what the snap changes"
+            )));
+        }
+        console.warn(&format!(
+            "--strength {strength} will not make filters equal: {found}. {next}. The snap will change answers"
         ));
     }
-    Ok((strength, Outlook { forecast, verdict }))
+    if let Some(merged) = forecast.merged_at {
+        console.note(&format!(
+            "forecast: the filters of every cluster are equal from step {} of {} on; {} steps remain to recover accuracy",
+            grouped(merged),
+            grouped(total),
+            grouped(total - merged)
+        ));
+    }
+    if total < gentle {
+        console.warn(&format!(
+            "{} steps are few for C-SGD: filters merge faster than the layers behind them can follow, so accuracy falls \
+             on the way, and the steps left may not win it back. About {} epochs ({} steps) would be gentle",
+            grouped(total),
+            grouped(epochs(gentle)),
+            grouped(gentle)
+        ));
+    }
+    Ok((strength, Outlook { forecast, verdict, gentle }))
 }
 
 /// The deviation of a whole model: what [`Trainer::deviation`] sums.
@@ -533,11 +611,15 @@ pub(super) fn summary(report: &Value) -> String {
             comparison["max_abs_logit_diff"].as_f64().unwrap_or(f64::NAN),
         )
     };
-    let snap = &report["certificate"]["snap"];
-    let snap = if snap.is_object() { equal("snap", snap) } else { String::new() };
+    let step = |name: &str, key: &str| {
+        let comparison = &report["certificate"][key];
+        if comparison.is_object() { equal(name, comparison) } else { String::new() }
+    };
+    let merged = step("merging of batch norm statistics", "statistics");
+    let snap = step("snap", "snap");
     let cut = if report["argmax_agreement"].is_number() { equal("cut", report) } else { String::new() };
     let steps: String = report["steps"].as_array().into_iter().flatten().map(told_step).collect();
-    format!("{steps}{answers}{snap}{cut}\n\n{cost}")
+    format!("{steps}{answers}{merged}{snap}{cut}\n\n{cost}")
 }
 
 /// One step of several, as a line.

@@ -79,7 +79,7 @@ pub(crate) fn killed(tries: usize) -> Vec<Row> {
     let kept = ["--keep-last", "2", "--keep-best"];
     let run = |words: &[&'static str]| [words, SMALL, &kept].concat();
     let longer = |words: &[&'static str]| [words, MORE_STEPS, &kept].concat();
-    let prune = ["prune", "base/base.safetensors", "--strength", "0.1"];
+    let prune = ["prune", "base/base.safetensors", "--strength", "0.1", "--snap"];
     let l1 = ["prune", "base/base.safetensors", "--method", "l1", "--finetune", "4"];
     let kinds = [
         Kind {
@@ -180,8 +180,8 @@ pub(crate) fn scanned(stride: usize) -> Vec<Row> {
     for (out, seed) in [("base", "0"), ("other", "7")] {
         ends_well(&[&["train", "lenet", "--seed", seed, "--out", out], SMALL].concat());
     }
-    let prune = ["prune", "base/base.safetensors", "--strength", "0.1", "--force"];
-    let other = ["prune", "other/base.safetensors", "--strength", "0.1"];
+    let prune = ["prune", "base/base.safetensors", "--strength", "0.1", "--snap", "--force"];
+    let other = ["prune", "other/base.safetensors", "--strength", "0.1", "--snap"];
     let steps = ["--method", "l1", "--keep", "3/4,1/2"];
     let compare = ["compare", "base/base.safetensors", "--methods", "l1,scratch"];
     let scans = [
@@ -206,7 +206,7 @@ pub(crate) fn scanned(stride: usize) -> Vec<Row> {
         Scan {
             fault: "prune in its base's folder, killed before a change to a file",
             before: small(&["train", "lenet"]),
-            words: small(&["prune", "torn/base.safetensors", "--strength", "0.1"]),
+            words: small(&["prune", "torn/base.safetensors", "--strength", "0.1", "--snap"]),
             files: &["base.safetensors", "wide.safetensors", "slim.safetensors"],
         },
         Scan {

@@ -6,13 +6,14 @@ use centripetal::Result;
 use centripetal::data::{Augment, Batch, Loader};
 use centripetal::graph::Coupling;
 use centripetal::model::Model;
-use centripetal::optim::forecast::{AUTO_TARGET, auto_strength};
+use centripetal::optim::forecast::{AUTO_TARGET, Contraction, auto_strength};
 use centripetal::optim::sparsity::{Penalty, Sparsity};
-use centripetal::optim::{Decay, Direction, Schedule, SgdConfig};
+use centripetal::optim::{Decay, Schedule, SgdConfig};
 use centripetal::prune::cluster::{Clustering, within_deviation};
 use centripetal::prune::criteria::{Criterion, Evidence, select};
+use centripetal::prune::surgery::{self, Operation, Rest};
 use centripetal::prune::width::{Ratio, WidthRule};
-use centripetal::prune::{Clusters, Pace, certificate, surgery};
+use centripetal::prune::{Clusters, Pace, certificate};
 use centripetal::train::{Answers, Centripetal, TrainConfig, Trainer, evaluate};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -44,14 +45,10 @@ impl Duel {
             &plan(WidthRule::All(keep), Clustering::default(), 0),
         )?;
         let schedule = Schedule { base_lr: lr, total_steps: total, warmup_steps: 0, decay: Decay::Constant };
-        let strength = auto_strength(&schedule, 0.9, Direction::HeavyBall, 0.0, AUTO_TARGET)?;
-        let plain = TrainConfig {
-            batch: BATCH,
-            schedule,
-            sgd: SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() },
-            centripetal: None,
-            sparsity: None,
-        };
+        let sgd = SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() };
+        let begin = Contraction::of_network(&base.model.graph, Some(&clusters), &sgd);
+        let strength = auto_strength(&begin, &schedule, AUTO_TARGET)?;
+        let plain = TrainConfig { batch: BATCH, schedule, sgd, centripetal: None, sparsity: None };
         let pulled = TrainConfig {
             centripetal: Some(Centripetal { clusters: clusters.clone(), strength }),
             ..plain.clone()
@@ -146,7 +143,7 @@ impl Duel {
     pub(crate) async fn cut(&self, school: &School) -> Result<Reply> {
         let loader = school.base()?.test_loader()?;
         let (identity, zero) = (self.identity.model().await?, self.zero.model().await?);
-        let merged = surgery::cut(&identity, &self.clusters)?;
+        let merged = Operation::new(&identity, &self.clusters, Rest::Leave)?.slim;
         let deleted = surgery::delete(&zero, &self.select(&zero)?)?;
         let mut results = Vec::new();
         for (wide, slim) in [(&identity, &merged), (&zero, &deleted)] {

@@ -4,7 +4,7 @@ use crate::school::{Reply, get, wrong};
 use centripetal::Result;
 use centripetal::device::Args;
 use centripetal::optim::csgd::{CLUSTER_DEVIATION, CSGD_STEP, CsgdParams, DeviationParams};
-use centripetal::optim::forecast::{AUTO_TARGET, Contraction, auto_strength, log_contraction};
+use centripetal::optim::forecast::{AUTO_TARGET, Contraction, Differences, auto_strength, log_contraction};
 use centripetal::optim::{Decay, Direction, Schedule};
 use centripetal::prune::cluster::{even, kmeans};
 use centripetal::rng::Rng;
@@ -60,7 +60,7 @@ impl Plane {
             members,
             labels: partition.cluster_of(),
             chi: 0.0,
-            contraction: Contraction::new(momentum, direction),
+            contraction: Contraction::new(momentum, direction, &Differences::of_weights(0.0)),
             direction,
             step: 0,
             history: vec![(0, 0.0, 0.0)],
@@ -147,8 +147,9 @@ pub(crate) fn forecast(a: &Value) -> Result<Reply> {
     let (momentum, strength, decay): (f64, f64, f64) =
         (get(a, "momentum")?, get(a, "strength")?, get(a, "decay")?);
     let direction = direction(a)?;
-    let forecast = log_contraction(&schedule, momentum, direction, strength, decay);
-    let needed = auto_strength(&schedule, momentum, direction, decay, AUTO_TARGET);
+    let begin = Contraction::new(momentum, direction, &Differences::of_weights(decay));
+    let forecast = log_contraction(&begin, &schedule, strength);
+    let needed = auto_strength(&begin, &schedule, AUTO_TARGET);
     Ok(json!({
         "logShrink": forecast.log_shrink,
         "stable": forecast.reaches(-1e9),

@@ -472,6 +472,25 @@ fn differences_fall_with_the_sum_of_the_rates() {
     let block = String::from_utf8(read("web/lessons/blocks/plane.ts")).expect("UTF-8");
     assert!(block.contains("points: 12,"));
 
+    lesson.states(r"\[ S \gets (1 - a) \cdot S + a \cdot |d| \]");
+    lesson.states(r"So \( S \) falls by at most \( -\ln(1 - a) \) a step: 0.105 nats for the usual 0.1");
+    lesson.states("and 16 nats take 152 steps or more");
+    assert_eq!(((-0.9f64.ln() * 1e3).round() / 1e3, (LOSSLESS / -0.9f64.ln()).ceil()), (0.105, 152.0));
+    // Without momentum each step leaves the same part of d.
+    for (a, part) in [(0.1, 0.98), (0.1, 0.7), (0.5, 0.9), (1.0, 0.9)] {
+        let kinds = Differences { decays: vec![0.0], statistics: Some(a) };
+        let mut contraction = Contraction::new(0.0, Direction::HeavyBall, &kinds);
+        let (mut d, mut s) = (1.0f64, 1.0f64);
+        for _ in 0..100 {
+            s = (1.0 - a) * s + a * d.abs();
+            d *= part;
+            contraction.step(1.0, 1.0 - part);
+        }
+        let found = contraction.statistics_log_shrink().expect("there is a batch norm");
+        assert!((found - s.ln()).abs() < 1e-9, "{a}, {part}: {found} {}", s.ln());
+        assert!(a == 1.0 || found >= 100.0 * (1.0 - a).ln(), "no faster than it forgets");
+    }
+
     lesson.states("the smallest strength whose forecast (and, where it ripples, that of all strengths up to 4 % above it) reaches 18 nats: 16 and a reserve");
     assert_eq!((LOSSLESS, AUTO_TARGET), (16.0, 18.0));
     for steps in [350, 500, 800, 2000] {
@@ -481,13 +500,9 @@ fn differences_fall_with_the_sum_of_the_rates() {
             warmup_steps: 0,
             decay: Decay::Cosine { final_lr: 0.0 },
         };
-        let strength =
-            auto_strength(&schedule, 0.9, Direction::HeavyBall, 0.0, AUTO_TARGET).expect("enough steps");
+        let strength = auto_strength(&heavy_ball(0.9), &schedule, AUTO_TARGET).expect("enough steps");
         let nats = |strength| {
-            -assess(&schedule, 0.9, Direction::HeavyBall, strength, 0.0, AUTO_TARGET)
-                .expect("in range")
-                .0
-                .log_shrink
+            -assess(&heavy_ball(0.9), &schedule, strength, AUTO_TARGET).expect("in range").0.log_shrink
         };
         for above in 0..5 {
             let found = nats(strength * 1.01f64.powi(above));
