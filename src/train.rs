@@ -12,6 +12,7 @@ use crate::optim::{Schedule, SgdConfig, Sparsity, sgd, sparsity};
 use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
 use crate::shape::Shape;
+use crate::sort;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -580,7 +581,7 @@ pub async fn latency(
         }
     }
     let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
+        sort::by(&mut times, f64::total_cmp);
         times[times.len() / 2]
     };
     Ok(plans.into_iter().map(|(_, _, times)| median(times)).collect())

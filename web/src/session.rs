@@ -12,6 +12,7 @@ use centripetal::model::{Model, Tensors};
 use centripetal::models::{self, ModelConfig};
 use centripetal::plan::{Mode, Plan};
 use centripetal::prune::{Clusters, Pace, Stages, certificate, certify, criteria, surgery};
+use centripetal::sort;
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
 };
@@ -172,7 +173,7 @@ impl Session {
             "backend": info.backend.as_str(),
             "driver": info.driver.as_str(),
             "reason": info.reason.as_str(),
-            "limits": self.device.limits().iter().map(|&(name, limit)| (name.to_owned(), Value::from(limit))).collect::<serde_json::Map<_, _>>(),
+            "limits": js::object_of(&mut self.device.limits().iter().map(|&(name, limit)| (name, Value::from(limit))).collect::<Vec<_>>()),
         })
     }
 
@@ -708,7 +709,7 @@ impl Session {
         let snapshot = snapshot(&trainer).await?;
         let weights = snapshot.model.tensors.iter().filter(|(name, _)| name.ends_with(".weight"));
         let square = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum();
-        let sizes = weights.map(|(name, tensor)| (name.clone(), square(&tensor.data))).collect();
+        let sizes = sort::gather(weights.map(|(name, tensor)| (name.clone(), square(&tensor.data))));
         Ok(Run {
             sizes,
             settings,
