@@ -87,6 +87,7 @@ pub mod rewrite;
 pub mod rng;
 pub mod selftest;
 pub mod shape;
+pub mod sort;
 pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::ops::ParamKind;
 use crate::rng::Rng;
+use crate::sort;
 use std::collections::BTreeMap;
 
 /// A tensor on the host.
@@ -94,7 +95,7 @@ impl Model {
         }
         if known != self.tensors.len() {
             let names: std::collections::BTreeSet<String> =
-                self.graph.parameters().into_iter().map(|(_, name, _)| name).collect();
+                sort::gather(self.graph.parameters().into_iter().map(|(_, name, _)| name));
             let extra = self.tensors.keys().find(|name| !names.contains(*name));
             return Err(Error::new(
                 ErrorKind::Checkpoint,

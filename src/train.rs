@@ -13,6 +13,7 @@ use crate::plan::{Arenas, Keep, Metrics, Mode, Plan};
 use crate::prune::Clusters;
 use crate::rng::Rng;
 use crate::shape::Shape;
+use crate::sort;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -620,7 +621,7 @@ pub async fn latency(
         }
     }
     let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
+        sort::by(&mut times, f64::total_cmp);
         times[times.len() / 2]
     };
     Ok(plans.into_iter().map(|(_, _, times)| median(times)).collect())

@@ -1,10 +1,11 @@
-// Prints what a visitor loads, compressed, and fails above the limits given in bytes: of the first load, of the trainer.
+// What a visitor loads, compressed, against limits in bytes:
+//   node build-sizes.mjs trainer MODULE LIMIT            fails when the trainer's module is over it
+//   node build-sizes.mjs page FOLDER FIRST-LOAD TRAINER  prints every file, and fails over either
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join, relative } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
-const [firstLoadLimit, wasmLimit] = process.argv.slice(2).map(Number);
-const dist = new URL('dist/', import.meta.url).pathname;
+const [what, place, ...limits] = process.argv.slice(2);
 const files = (folder) =>
   readdirSync(folder).flatMap((name) => {
     const path = join(folder, name);
@@ -13,21 +14,30 @@ const files = (folder) =>
 const compressed = (path) => gzipSync(readFileSync(path), { level: 9 }).length;
 const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1).padStart(8)} kB`;
 
-const sizes = files(dist)
-  .filter((path) => !relative(dist, path).startsWith('data/'))
-  .map((path) => ({ path: relative(dist, path), bytes: compressed(path) }))
-  .sort((a, b) => b.bytes - a.bytes);
-console.log('compressed (gzip -9):');
-const ofLessons = ({ path }) => path.startsWith('lessons/');
-for (const { path, bytes } of sizes.filter((file) => !ofLessons(file))) console.log(`${kilobytes(bytes)}  ${path}`);
-console.log(`${kilobytes(sizes.filter(ofLessons).reduce((sum, { bytes }) => sum + bytes, 0))}  lessons, all of them`);
-// Pictures, licences, the self-test and the lessons are not of the first load.
-const first = sizes.filter(({ path }) => ['.html', '.js', '.css', '.wasm', '.svg'].includes(extname(path)) && !path.includes('selftest') && !ofLessons({ path }));
-const total = first.reduce((sum, { bytes }) => sum + bytes, 0);
-const wasm = first.filter(({ path }) => path.endsWith('.wasm')).reduce((sum, { bytes }) => sum + bytes, 0);
-console.log(`${kilobytes(total)}  first load without the data (at most ${kilobytes(firstLoadLimit).trim()})`);
-console.log(`${kilobytes(wasm)}  the trainer (at most ${kilobytes(wasmLimit).trim()})`);
-if (total > firstLoadLimit || wasm > wasmLimit) {
-  console.error('web/build: over the limit');
+/** Prints `bytes`; over the limit the build ends. */
+function check(name, bytes, limit) {
+  console.log(`${kilobytes(bytes)}  ${name} (at most ${kilobytes(Number(limit)).trim()})`);
+  if (bytes <= Number(limit)) return;
+  console.error(`web/build: ${name}: ${bytes - Number(limit)} bytes over the limit`);
   process.exit(1);
+}
+
+if (what === 'trainer') {
+  check('the trainer, compressed (gzip -9)', compressed(place), limits[0]);
+} else {
+  const sizes = files(place)
+    .map((path) => ({ name: relative(place, path), path }))
+    .filter(({ name }) => !name.startsWith('data/'))
+    .map(({ name, path }) => ({ name, bytes: compressed(path) }))
+    .sort((a, b) => b.bytes - a.bytes);
+  const sum = (of) => of.reduce((total, { bytes }) => total + bytes, 0);
+  const ofLessons = ({ name }) => name.startsWith('lessons/');
+  console.log('compressed (gzip -9):');
+  for (const { name, bytes } of sizes.filter((file) => !ofLessons(file))) console.log(`${kilobytes(bytes)}  ${name}`);
+  console.log(`${kilobytes(sum(sizes.filter(ofLessons)))}  lessons, all of them`);
+  // Pictures, licences, the self-test and the lessons are not of the first load.
+  const loaded = ['.html', '.js', '.css', '.wasm', '.svg'];
+  const first = sizes.filter((file) => loaded.includes(extname(file.name)) && !file.name.includes('selftest') && !ofLessons(file));
+  check('first load without the data', sum(first), limits[0]);
+  check('the trainer', sum(first.filter(({ name }) => name.endsWith('.wasm'))), limits[1]);
 }

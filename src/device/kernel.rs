@@ -69,12 +69,63 @@ macro_rules! params {
     };
 }
 
+/// The text of `shaders/NAME.wgsl`. In a browser's module, which a visitor waits for, without comments and indentation: they
+/// are 10 kB of it, compressed.
+#[cfg(not(target_arch = "wasm32"))]
+macro_rules! wgsl {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl"))
+    };
+}
+#[cfg(target_arch = "wasm32")]
+macro_rules! wgsl {
+    ($name:literal) => {{
+        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl"));
+        const LEN: usize = $crate::device::bare::<0>(TEXT).1;
+        const BARE: [u8; LEN] = $crate::device::bare(TEXT).0;
+        match std::str::from_utf8(&BARE) {
+            Ok(text) => text,
+            Err(_) => panic!("whole lines and words were taken out"),
+        }
+    }};
+}
+
+pub(crate) use wgsl;
+
+/// The shader `text` without comments and indentation, line for line, so that a browser's messages name lines of the file;
+/// and its length. The first `N` bytes of it, since what is computed while compiling has a known size.
+#[cfg(any(test, target_arch = "wasm32"))]
+pub(crate) const fn bare<const N: usize>(text: &str) -> ([u8; N], usize) {
+    let text = text.as_bytes();
+    let (mut bare, mut len) = ([0; N], 0);
+    let (mut i, mut line_begins) = (0, true);
+    while i < text.len() {
+        let comment = text[i] == b'/' && i + 1 < text.len() && text[i + 1] == b'/';
+        if comment {
+            while i < text.len() && text[i] != b'\n' {
+                i += 1;
+            }
+            continue;
+        }
+        let indentation = line_begins && text[i] == b' ';
+        if !indentation {
+            line_begins = text[i] == b'\n';
+            if len < N {
+                bare[len] = text[i];
+            }
+            len += 1;
+        }
+        i += 1;
+    }
+    (bare, len)
+}
+
 /// A WGSL implementation of a kernel. The entry point is `main`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shader {
     /// File stem in `shaders/`, pipeline label.
     pub name: &'static str,
-    /// Source text.
+    /// Source text: the file, but in a browser without its comments.
     pub wgsl: &'static str,
     /// Workgroups of one dispatch, from the uniform's bytes; the executor folds them to two dimensions. 0 says that this
     /// variant is not made for such sizes.
@@ -185,4 +236,35 @@ impl<'a> Args<'a> {
 /// Reads a uniform back from its bytes, for [`Shader::workgroups`].
 pub fn params_of<P: Params>(bytes: &[u8]) -> P {
     bytemuck::pod_read_unaligned(&bytes[..size_of::<P>()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::KERNELS;
+
+    fn without_comments(text: &str) -> String {
+        const MOST: usize = 1 << 16;
+        let (bytes, len) = bare::<MOST>(text);
+        assert_eq!(len, bare::<0>(text).1);
+        String::from_utf8(bytes[..len].to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn comments_and_indentation_go_and_lines_stay() {
+        let text = "// A head.\n\nfn main() {\n    let a = b / c; // why\n    // é\n}\n// the end";
+        assert_eq!(without_comments(text), "\n\nfn main() {\nlet a = b / c; \n\n}\n");
+    }
+
+    #[test]
+    fn nothing_but_comments_and_indentation_goes_from_any_shader() {
+        for shader in KERNELS.iter().flat_map(|kernel| kernel.shaders) {
+            assert!(!shader.wgsl.contains("/*"), "{}: a comment that would stay", shader.name);
+            let bare = without_comments(shader.wgsl);
+            let code = |line: &str| line.split("//").next().unwrap_or_default().trim().to_owned();
+            let whole: Vec<String> = shader.wgsl.lines().map(code).collect();
+            assert_eq!(bare.lines().map(str::trim_end).collect::<Vec<_>>(), whole, "{}", shader.name);
+            assert!(bare.len() < shader.wgsl.len(), "{}", shader.name);
+        }
+    }
 }

@@ -13,6 +13,9 @@ pub use kernel::{
     read, write,
 };
 
+#[cfg(target_arch = "wasm32")]
+pub(crate) use kernel::bare;
+pub(crate) use kernel::wgsl;
 pub use tuning::Tuning;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -10,6 +10,7 @@ use crate::graph::Graph;
 use crate::json::{self, FromJson, Read};
 use crate::model::{Model, Tensors};
 use crate::prune::Clusters;
+use crate::sort;
 use crate::train::TrainConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -182,10 +183,9 @@ impl Checkpoint {
         }
         let mut training = header.training;
         if let Some(training) = &mut training {
-            training.momentum = momentum
-                .into_iter()
-                .map(|(name, tensor)| (name[MOMENTUM.len()..].to_owned(), tensor))
-                .collect();
+            let named =
+                momentum.into_iter().map(|(name, tensor)| (name[MOMENTUM.len()..].to_owned(), tensor));
+            training.momentum = sort::gather(named);
             if let Some((name, _)) =
                 training.momentum.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()))
             {

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::{Model, TensorData, Tensors};
+use crate::sort;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 
@@ -102,11 +103,11 @@ pub(super) fn serialize<'t>(
 /// # Errors
 /// [`ErrorKind::Checkpoint`] naming every missing, unexpected and misshapen tensor; [`ErrorKind::Numeric`] for NaN.
 pub fn import(name: &str, tensors: Tensors, graph: Graph) -> Result<Model> {
-    let mut given: Tensors = tensors
+    let named = tensors
         .into_iter()
         .map(|(key, tensor)| (key.strip_prefix("module.").unwrap_or(&key).to_owned(), tensor))
-        .filter(|(key, _)| !key.ends_with("num_batches_tracked"))
-        .collect();
+        .filter(|(key, _)| !key.ends_with("num_batches_tracked"));
+    let mut given: Tensors = sort::gather(named);
     let mut fitted = Tensors::new();
     let mut wrong = Vec::new();
     for (_, key, spec) in graph.parameters() {

@@ -12,6 +12,7 @@ use super::{Graph, NodeId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{Channels, ParamKind};
 use crate::prune::width::GroupKind;
+use crate::sort;
 use std::collections::BTreeMap;
 
 /// The channels of one node that belong to a group: `channels[i]` is the node's channel in the group's class `i`.
@@ -169,7 +170,8 @@ impl Coupling {
                 Group { members, producers, pacesetter, frozen }
             })
             .collect();
-        groups.sort_by_key(|group| (group.members[0].node, group.members[0].channels[0]));
+        let place = |group: &Group| (group.members[0].node, group.members[0].channels[0]);
+        sort::by(&mut groups, |a, b| place(a).cmp(&place(b)));
         Ok(Coupling { groups })
     }
 

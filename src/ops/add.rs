@@ -4,7 +4,7 @@
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -44,7 +44,7 @@ pub static ADD_FORWARD: Kernel = Kernel {
     bindings: &[read("a"), read("b"), write("y")],
     shaders: &[Shader {
         name: "add_forward",
-        wgsl: include_str!("../../shaders/add_forward.wgsl"),
+        wgsl: wgsl!("add_forward"),
         workgroups: |params| workgroups_of_64(params_of::<AddParams>(params).len.into()),
     }],
     twin: add_forward,
@@ -58,7 +58,7 @@ pub static ACCUMULATE: Kernel = Kernel {
     bindings: &[read("x"), write("y")],
     shaders: &[Shader {
         name: "accumulate",
-        wgsl: include_str!("../../shaders/accumulate.wgsl"),
+        wgsl: wgsl!("accumulate"),
         workgroups: |params| workgroups_of_64(params_of::<AccumulateParams>(params).len.into()),
     }],
     twin: accumulate,

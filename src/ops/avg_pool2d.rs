@@ -6,7 +6,7 @@
 use super::max_pool2d::{pixels_under, pooled_shape, windows_over};
 use super::{Channels, Operator, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -115,7 +115,7 @@ pub static AVG_POOL2D_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), write("y")],
     shaders: &[Shader {
         name: "avg_pool2d_forward",
-        wgsl: include_str!("../../shaders/avg_pool2d_forward.wgsl"),
+        wgsl: wgsl!("avg_pool2d_forward"),
         workgroups: |params| {
             let p = params_of::<AvgPool2dParams>(params);
             workgroups_of_64([p.planes, p.p, p.q].into_iter().map(u64::from).product())
@@ -132,7 +132,7 @@ pub static AVG_POOL2D_BACKWARD: Kernel = Kernel {
     bindings: &[read("dy"), write("dx")],
     shaders: &[Shader {
         name: "avg_pool2d_backward",
-        wgsl: include_str!("../../shaders/avg_pool2d_backward.wgsl"),
+        wgsl: wgsl!("avg_pool2d_backward"),
         workgroups: |params| {
             let p = params_of::<AvgPool2dParams>(params);
             workgroups_of_64([p.planes, p.h, p.w].into_iter().map(u64::from).product())

@@ -9,7 +9,7 @@
 use super::conv2d::accumulate;
 use super::{Channels, Op, Operator, ParamKind, ParamSpec};
 use crate::device::simd::{self, BatchNormGradient};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -85,14 +85,14 @@ pub static BATCH_NORM_STATISTICS: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "batch_norm_statistics",
-            wgsl: include_str!("../../shaders/batch_norm_statistics.wgsl"),
+            wgsl: wgsl!("batch_norm_statistics"),
             workgroups: per_channel,
         },
         // wgpu offers no subgroups in browsers.
         #[cfg(feature = "native")]
         Shader {
             name: "batch_norm_statistics_subgroups",
-            wgsl: include_str!("../../shaders/batch_norm_statistics_subgroups.wgsl"),
+            wgsl: wgsl!("batch_norm_statistics_subgroups"),
             workgroups: per_channel,
         },
     ],
@@ -107,7 +107,7 @@ pub static BATCH_NORM_NORMALIZE: Kernel = Kernel {
     bindings: &[read("x"), read("mean"), read("inv_std"), read("gamma"), read("beta"), write("y")],
     shaders: &[Shader {
         name: "batch_norm_normalize",
-        wgsl: include_str!("../../shaders/batch_norm_normalize.wgsl"),
+        wgsl: wgsl!("batch_norm_normalize"),
         workgroups: per_piece,
     }],
     twin: batch_norm_normalize,
@@ -121,7 +121,7 @@ pub static BATCH_NORM_BACKWARD_REDUCE: Kernel = Kernel {
     bindings: &[read("x"), read("dy"), read("mean"), read("inv_std"), write("dgamma"), write("dbeta")],
     shaders: &[Shader {
         name: "batch_norm_backward_reduce",
-        wgsl: include_str!("../../shaders/batch_norm_backward_reduce.wgsl"),
+        wgsl: wgsl!("batch_norm_backward_reduce"),
         workgroups: per_channel,
     }],
     twin: batch_norm_backward_reduce,
@@ -144,7 +144,7 @@ pub static BATCH_NORM_BACKWARD_ELEMENTWISE: Kernel = Kernel {
     ],
     shaders: &[Shader {
         name: "batch_norm_backward_elementwise",
-        wgsl: include_str!("../../shaders/batch_norm_backward_elementwise.wgsl"),
+        wgsl: wgsl!("batch_norm_backward_elementwise"),
         workgroups: per_piece,
     }],
     twin: batch_norm_backward_elementwise,
@@ -165,7 +165,7 @@ pub static BATCH_NORM_INFERENCE: Kernel = Kernel {
     ],
     shaders: &[Shader {
         name: "batch_norm_inference",
-        wgsl: include_str!("../../shaders/batch_norm_inference.wgsl"),
+        wgsl: wgsl!("batch_norm_inference"),
         workgroups: per_piece,
     }],
     twin: batch_norm_inference,

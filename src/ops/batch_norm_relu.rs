@@ -9,7 +9,7 @@ use super::batch_norm2d::{
     BATCH_NORM_BACKWARD_ELEMENTWISE, BATCH_NORM_STATISTICS, BatchNormParams, numbers, per_channel, per_piece,
 };
 use crate::device::simd::{self, Residual};
-use crate::device::{Args, Kernel, Params, Shader, read, write};
+use crate::device::{Args, Kernel, Params, Shader, read, wgsl, write};
 use crate::plan::{NodeIo, Operand, Recorder, Tensor};
 
 /// `y = max((x - mean) inv_std gamma + beta [+ residual], 0)`; `accumulate` is 1 to add the residual.
@@ -27,7 +27,7 @@ pub static BATCH_NORM_RELU_FORWARD: Kernel = Kernel {
     ],
     shaders: &[Shader {
         name: "batch_norm_relu_forward",
-        wgsl: include_str!("../../shaders/batch_norm_relu_forward.wgsl"),
+        wgsl: wgsl!("batch_norm_relu_forward"),
         workgroups: per_piece,
     }],
     twin: batch_norm_relu_forward,
@@ -51,14 +51,14 @@ pub static BATCH_NORM_RELU_BACKWARD_REDUCE: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "batch_norm_relu_backward_reduce",
-            wgsl: include_str!("../../shaders/batch_norm_relu_backward_reduce.wgsl"),
+            wgsl: wgsl!("batch_norm_relu_backward_reduce"),
             workgroups: per_channel,
         },
         // wgpu offers no subgroups in browsers.
         #[cfg(feature = "native")]
         Shader {
             name: "batch_norm_relu_backward_reduce_subgroups",
-            wgsl: include_str!("../../shaders/batch_norm_relu_backward_reduce_subgroups.wgsl"),
+            wgsl: wgsl!("batch_norm_relu_backward_reduce_subgroups"),
             workgroups: per_channel,
         },
     ],

@@ -6,7 +6,7 @@
 
 use super::{Channels, Op, Operator, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -103,7 +103,7 @@ pub static CHANNEL_PAD_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), read("source"), write("y")],
     shaders: &[Shader {
         name: "channel_pad_forward",
-        wgsl: include_str!("../../shaders/channel_pad_forward.wgsl"),
+        wgsl: wgsl!("channel_pad_forward"),
         workgroups: |params| {
             let p = params_of::<ChannelPadParams>(params);
             workgroups_of_64([p.n, p.k, p.p, p.q].into_iter().map(u64::from).product())
@@ -120,7 +120,7 @@ pub static CHANNEL_PAD_BACKWARD: Kernel = Kernel {
     bindings: &[read("dy"), read("destination"), write("dx")],
     shaders: &[Shader {
         name: "channel_pad_backward",
-        wgsl: include_str!("../../shaders/channel_pad_backward.wgsl"),
+        wgsl: wgsl!("channel_pad_backward"),
         workgroups: |params| {
             let p = params_of::<ChannelPadParams>(params);
             workgroups_of_64([p.n, p.c, p.h, p.w].into_iter().map(u64::from).product())

@@ -1,7 +1,7 @@
 //! Clamping: `y = min(max(x, low), high)` (`torch.nn.Hardtanh`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -45,11 +45,7 @@ pub static CLAMP_FORWARD: Kernel = Kernel {
     name: "clamp_forward",
     params: ClampParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "clamp_forward",
-        wgsl: include_str!("../../shaders/clamp_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "clamp_forward", wgsl: wgsl!("clamp_forward"), workgroups }],
     twin: clamp_forward,
     fast: None,
 };
@@ -59,11 +55,7 @@ pub static CLAMP_BACKWARD: Kernel = Kernel {
     name: "clamp_backward",
     params: ClampParams::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "clamp_backward",
-        wgsl: include_str!("../../shaders/clamp_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "clamp_backward", wgsl: wgsl!("clamp_backward"), workgroups }],
     twin: clamp_backward,
     fast: None,
 };

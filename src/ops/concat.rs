@@ -4,7 +4,7 @@
 
 use super::{Channels, Operator, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -40,11 +40,7 @@ pub static CONCAT_FORWARD: Kernel = Kernel {
     name: "concat_forward",
     params: ConcatParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "concat_forward",
-        wgsl: include_str!("../../shaders/concat_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "concat_forward", wgsl: wgsl!("concat_forward"), workgroups }],
     twin: concat_forward,
     fast: Some(concat_forward_fast),
 };
@@ -54,11 +50,7 @@ pub static CONCAT_BACKWARD: Kernel = Kernel {
     name: "concat_backward",
     params: ConcatParams::FIELDS,
     bindings: &[read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "concat_backward",
-        wgsl: include_str!("../../shaders/concat_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "concat_backward", wgsl: wgsl!("concat_backward"), workgroups }],
     twin: concat_backward,
     fast: Some(concat_backward_fast),
 };

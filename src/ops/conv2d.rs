@@ -7,7 +7,7 @@
 
 use super::{Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd::{self, Accumulate, ConvShape};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -273,7 +273,7 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "conv2d_forward_3x3",
-            wgsl: include_str!("../../shaders/conv2d_forward_3x3.wgsl"),
+            wgsl: wgsl!("conv2d_forward_3x3"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if !d.is_plain_3x3() {
@@ -285,7 +285,7 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_forward_rows",
-            wgsl: include_str!("../../shaders/conv2d_forward_rows.wgsl"),
+            wgsl: wgsl!("conv2d_forward_rows"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if !d.slides_along_rows() {
@@ -297,7 +297,7 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_forward",
-            wgsl: include_str!("../../shaders/conv2d_forward.wgsl"),
+            wgsl: wgsl!("conv2d_forward"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 let tiles = u64::from(d.groups) * d.group_filters().div_ceil(TILE[0]);
@@ -306,7 +306,7 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_forward_tiled",
-            wgsl: include_str!("../../shaders/conv2d_forward_tiled.wgsl"),
+            wgsl: wgsl!("conv2d_forward_tiled"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if d.group_filters() < FEW_CHANNELS {
@@ -318,7 +318,7 @@ pub static CONV2D_FORWARD: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_forward_direct",
-            wgsl: include_str!("../../shaders/conv2d_forward_direct.wgsl"),
+            wgsl: wgsl!("conv2d_forward_direct"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 workgroups_of_64(u64::from(d.n) * u64::from(d.k) * u64::from(d.p) * u64::from(d.q))
@@ -337,7 +337,7 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "conv2d_input_gradient_3x3",
-            wgsl: include_str!("../../shaders/conv2d_input_gradient_3x3.wgsl"),
+            wgsl: wgsl!("conv2d_input_gradient_3x3"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if !d.is_plain_3x3() {
@@ -349,7 +349,7 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_input_gradient_rows",
-            wgsl: include_str!("../../shaders/conv2d_input_gradient_rows.wgsl"),
+            wgsl: wgsl!("conv2d_input_gradient_rows"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if !d.slides_along_rows() || d.stride_h != 1 {
@@ -361,7 +361,7 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_input_gradient",
-            wgsl: include_str!("../../shaders/conv2d_input_gradient.wgsl"),
+            wgsl: wgsl!("conv2d_input_gradient"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 let tiles = u64::from(d.groups) * d.group_channels().div_ceil(TILE[0]);
@@ -372,7 +372,7 @@ pub static CONV2D_INPUT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_input_gradient_tiled",
-            wgsl: include_str!("../../shaders/conv2d_input_gradient_tiled.wgsl"),
+            wgsl: wgsl!("conv2d_input_gradient_tiled"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if d.group_channels() < FEW_CHANNELS || d.stride_h != 1 || d.stride_w != 1 {
@@ -395,7 +395,7 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "conv2d_weight_gradient_3x3",
-            wgsl: include_str!("../../shaders/conv2d_weight_gradient_3x3.wgsl"),
+            wgsl: wgsl!("conv2d_weight_gradient_3x3"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if !d.is_plain_3x3() {
@@ -407,7 +407,7 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_weight_gradient_rows",
-            wgsl: include_str!("../../shaders/conv2d_weight_gradient_rows.wgsl"),
+            wgsl: wgsl!("conv2d_weight_gradient_rows"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if d.s != 3 || d.dilation_w != 1 {
@@ -419,7 +419,7 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_weight_gradient",
-            wgsl: include_str!("../../shaders/conv2d_weight_gradient.wgsl"),
+            wgsl: wgsl!("conv2d_weight_gradient"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 workgroups_of_64(d.weight_tiles() * u64::from(d.splits))
@@ -427,7 +427,7 @@ pub static CONV2D_WEIGHT_GRADIENT: Kernel = Kernel {
         },
         Shader {
             name: "conv2d_weight_gradient_tiled",
-            wgsl: include_str!("../../shaders/conv2d_weight_gradient_tiled.wgsl"),
+            wgsl: wgsl!("conv2d_weight_gradient_tiled"),
             workgroups: |params| {
                 let d = params_of::<Conv2dParams>(params);
                 if d.group_filters() < FEW_CHANNELS {
@@ -450,7 +450,7 @@ pub static CONV2D_BIAS_GRADIENT: Kernel = Kernel {
     bindings: &[read("dy"), write("dbias")],
     shaders: &[Shader {
         name: "conv2d_bias_gradient",
-        wgsl: include_str!("../../shaders/conv2d_bias_gradient.wgsl"),
+        wgsl: wgsl!("conv2d_bias_gradient"),
         workgroups: |params| params_of::<Conv2dParams>(params).k.into(),
     }],
     twin: conv2d_bias_gradient,
@@ -464,7 +464,7 @@ pub static SUM_PARTIALS: Kernel = Kernel {
     bindings: &[read("partials"), write("y")],
     shaders: &[Shader {
         name: "sum_partials",
-        wgsl: include_str!("../../shaders/sum_partials.wgsl"),
+        wgsl: wgsl!("sum_partials"),
         workgroups: |params| workgroups_of_64(params_of::<SumPartialsParams>(params).len.into()),
     }],
     twin: sum_partials,

@@ -9,7 +9,7 @@
 use super::conv2d::{CONV2D_FORWARD, Conv2dParams};
 use super::{BatchNorm2d, Conv2d, workgroups_of_64};
 use crate::device::simd::{self, Finish, Residual};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::graph::NodeId;
 use crate::params;
 use crate::plan::{NodeIo, Operand, Recorder, Tensor};
@@ -136,7 +136,7 @@ pub static CONV_BATCH_NORM: Kernel = Kernel {
     shaders: &[
         Shader {
             name: "conv_batch_norm_3x3",
-            wgsl: include_str!("../../shaders/conv_batch_norm_3x3.wgsl"),
+            wgsl: wgsl!("conv_batch_norm_3x3"),
             workgroups: |params| {
                 let d = params_of::<ConvBatchNormParams>(params);
                 if !d.conv().is_plain_3x3() {
@@ -148,7 +148,7 @@ pub static CONV_BATCH_NORM: Kernel = Kernel {
         },
         Shader {
             name: "conv_batch_norm",
-            wgsl: include_str!("../../shaders/conv_batch_norm.wgsl"),
+            wgsl: wgsl!("conv_batch_norm"),
             workgroups: |params| {
                 let d = params_of::<ConvBatchNormParams>(params);
                 let tiles = u64::from(d.groups) * u64::from(d.k / d.groups).div_ceil(4);

@@ -1,7 +1,7 @@
 //! Mean of each channel's pixels (`torch.nn.AdaptiveAvgPool2d(1)`). Shapes: x `[N, C, H, W]`, y `[N, C, 1, 1]`.
 
 use super::{Channels, Operator, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -34,7 +34,7 @@ pub static GLOBAL_AVG_POOL_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), write("y")],
     shaders: &[Shader {
         name: "global_avg_pool_forward",
-        wgsl: include_str!("../../shaders/global_avg_pool_forward.wgsl"),
+        wgsl: wgsl!("global_avg_pool_forward"),
         workgroups: |params| workgroups_of_64(params_of::<GlobalAvgPoolParams>(params).planes.into()),
     }],
     twin: global_avg_pool_forward,
@@ -48,7 +48,7 @@ pub static GLOBAL_AVG_POOL_BACKWARD: Kernel = Kernel {
     bindings: &[read("dy"), write("dx")],
     shaders: &[Shader {
         name: "global_avg_pool_backward",
-        wgsl: include_str!("../../shaders/global_avg_pool_backward.wgsl"),
+        wgsl: wgsl!("global_avg_pool_backward"),
         workgroups: |params| {
             let p = params_of::<GlobalAvgPoolParams>(params);
             workgroups_of_64(u64::from(p.planes) * u64::from(p.pixels))

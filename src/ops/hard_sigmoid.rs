@@ -1,7 +1,7 @@
 //! Hard sigmoid: `y = min(max(slope x + offset, 0), 1)` (`torch.nn.Hardsigmoid`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -45,11 +45,7 @@ pub static HARD_SIGMOID_FORWARD: Kernel = Kernel {
     name: "hard_sigmoid_forward",
     params: HardSigmoidParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "hard_sigmoid_forward",
-        wgsl: include_str!("../../shaders/hard_sigmoid_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "hard_sigmoid_forward", wgsl: wgsl!("hard_sigmoid_forward"), workgroups }],
     twin: hard_sigmoid_forward,
     fast: None,
 };
@@ -59,11 +55,7 @@ pub static HARD_SIGMOID_BACKWARD: Kernel = Kernel {
     name: "hard_sigmoid_backward",
     params: HardSigmoidParams::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "hard_sigmoid_backward",
-        wgsl: include_str!("../../shaders/hard_sigmoid_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "hard_sigmoid_backward", wgsl: wgsl!("hard_sigmoid_backward"), workgroups }],
     twin: hard_sigmoid_backward,
     fast: None,
 };

@@ -1,7 +1,7 @@
 //! Hard swish: `y = x min(max(x + 3, 0), 6) / 6` (`torch.nn.Hardswish`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -30,11 +30,7 @@ pub static HARD_SWISH_FORWARD: Kernel = Kernel {
     name: "hard_swish_forward",
     params: HardSwishParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "hard_swish_forward",
-        wgsl: include_str!("../../shaders/hard_swish_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "hard_swish_forward", wgsl: wgsl!("hard_swish_forward"), workgroups }],
     twin: hard_swish_forward,
     fast: None,
 };
@@ -44,11 +40,7 @@ pub static HARD_SWISH_BACKWARD: Kernel = Kernel {
     name: "hard_swish_backward",
     params: HardSwishParams::FIELDS,
     bindings: &[read("x"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "hard_swish_backward",
-        wgsl: include_str!("../../shaders/hard_swish_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "hard_swish_backward", wgsl: wgsl!("hard_swish_backward"), workgroups }],
     twin: hard_swish_backward,
     fast: None,
 };

@@ -2,7 +2,7 @@
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -42,11 +42,7 @@ pub static LEAKY_RELU_FORWARD: Kernel = Kernel {
     name: "leaky_relu_forward",
     params: LeakyReluParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "leaky_relu_forward",
-        wgsl: include_str!("../../shaders/leaky_relu_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "leaky_relu_forward", wgsl: wgsl!("leaky_relu_forward"), workgroups }],
     twin: leaky_relu_forward,
     fast: Some(leaky_relu_forward_fast),
 };
@@ -56,11 +52,7 @@ pub static LEAKY_RELU_BACKWARD: Kernel = Kernel {
     name: "leaky_relu_backward",
     params: LeakyReluParams::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "leaky_relu_backward",
-        wgsl: include_str!("../../shaders/leaky_relu_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "leaky_relu_backward", wgsl: wgsl!("leaky_relu_backward"), workgroups }],
     twin: leaky_relu_backward,
     fast: Some(leaky_relu_backward_fast),
 };

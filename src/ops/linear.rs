@@ -4,7 +4,7 @@
 use super::conv2d::{MAX_WEIGHTS, accumulate};
 use super::{Bias, Channels, Op, Operator, ParamKind, ParamSpec, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -80,7 +80,7 @@ pub static LINEAR_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), read("weight"), read("bias"), write("y")],
     shaders: &[Shader {
         name: "linear_forward",
-        wgsl: include_str!("../../shaders/linear_forward.wgsl"),
+        wgsl: wgsl!("linear_forward"),
         workgroups: |params| {
             let d = params_of::<LinearParams>(params);
             tiles(d.n, d.k)
@@ -97,7 +97,7 @@ pub static LINEAR_INPUT_GRADIENT: Kernel = Kernel {
     bindings: &[read("dy"), read("weight"), write("dx")],
     shaders: &[Shader {
         name: "linear_input_gradient",
-        wgsl: include_str!("../../shaders/linear_input_gradient.wgsl"),
+        wgsl: wgsl!("linear_input_gradient"),
         workgroups: |params| {
             let d = params_of::<LinearParams>(params);
             tiles(d.n, d.c)
@@ -114,7 +114,7 @@ pub static LINEAR_WEIGHT_GRADIENT: Kernel = Kernel {
     bindings: &[read("x"), read("dy"), write("dweight")],
     shaders: &[Shader {
         name: "linear_weight_gradient",
-        wgsl: include_str!("../../shaders/linear_weight_gradient.wgsl"),
+        wgsl: wgsl!("linear_weight_gradient"),
         workgroups: |params| {
             let d = params_of::<LinearParams>(params);
             tiles(d.k, d.c)
@@ -131,7 +131,7 @@ pub static LINEAR_BIAS_GRADIENT: Kernel = Kernel {
     bindings: &[read("dy"), write("dbias")],
     shaders: &[Shader {
         name: "linear_bias_gradient",
-        wgsl: include_str!("../../shaders/linear_bias_gradient.wgsl"),
+        wgsl: wgsl!("linear_bias_gradient"),
         workgroups: |params| workgroups_of_64(params_of::<LinearParams>(params).k.into()),
     }],
     twin: linear_bias_gradient,

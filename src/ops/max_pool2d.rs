@@ -6,7 +6,7 @@
 
 use super::{Channels, Operator, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -93,7 +93,7 @@ pub static MAX_POOL2D_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), write("y"), write("index")],
     shaders: &[Shader {
         name: "max_pool2d_forward",
-        wgsl: include_str!("../../shaders/max_pool2d_forward.wgsl"),
+        wgsl: wgsl!("max_pool2d_forward"),
         workgroups: |params| {
             let p = params_of::<MaxPool2dParams>(params);
             workgroups_of_64([p.planes, p.p, p.q].into_iter().map(u64::from).product())
@@ -110,7 +110,7 @@ pub static MAX_POOL2D_BACKWARD: Kernel = Kernel {
     bindings: &[read("dy"), read("index"), write("dx")],
     shaders: &[Shader {
         name: "max_pool2d_backward",
-        wgsl: include_str!("../../shaders/max_pool2d_backward.wgsl"),
+        wgsl: wgsl!("max_pool2d_backward"),
         workgroups: |params| {
             let p = params_of::<MaxPool2dParams>(params);
             workgroups_of_64([p.planes, p.h, p.w.div_ceil(8)].into_iter().map(u64::from).product())

@@ -4,7 +4,7 @@
 //! `da = dy gate`, which is the same kernel; `dgate = sum of dy a` over the numbers that a number of the gate covers.
 
 use super::{Channels, Operator, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -38,7 +38,7 @@ pub static MUL_FORWARD: Kernel = Kernel {
     bindings: &[read("a"), read("gate"), write("y")],
     shaders: &[Shader {
         name: "mul_forward",
-        wgsl: include_str!("../../shaders/mul_forward.wgsl"),
+        wgsl: wgsl!("mul_forward"),
         workgroups: |params| workgroups_of_64(params_of::<MulParams>(params).len.into()),
     }],
     twin: mul_forward,
@@ -52,7 +52,7 @@ pub static MUL_GATE_GRADIENT: Kernel = Kernel {
     bindings: &[read("a"), read("dy"), write("dgate")],
     shaders: &[Shader {
         name: "mul_gate_gradient",
-        wgsl: include_str!("../../shaders/mul_gate_gradient.wgsl"),
+        wgsl: wgsl!("mul_gate_gradient"),
         workgroups: |params| {
             let p = params_of::<MulParams>(params);
             workgroups_of_64((p.len / p.spread).into())

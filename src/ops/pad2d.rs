@@ -3,7 +3,7 @@
 
 use super::conv2d::MAX_STEP;
 use super::{Channels, Operator, Padding, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::params;
@@ -65,7 +65,7 @@ pub static PAD2D_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), write("y")],
     shaders: &[Shader {
         name: "pad2d_forward",
-        wgsl: include_str!("../../shaders/pad2d_forward.wgsl"),
+        wgsl: wgsl!("pad2d_forward"),
         workgroups: |params| {
             let p = params_of::<Pad2dParams>(params);
             workgroups_of_64([p.planes, p.p, p.q].into_iter().map(u64::from).product())
@@ -82,7 +82,7 @@ pub static PAD2D_BACKWARD: Kernel = Kernel {
     bindings: &[read("dy"), write("dx")],
     shaders: &[Shader {
         name: "pad2d_backward",
-        wgsl: include_str!("../../shaders/pad2d_backward.wgsl"),
+        wgsl: wgsl!("pad2d_backward"),
         workgroups: |params| {
             let p = params_of::<Pad2dParams>(params);
             workgroups_of_64([p.planes, p.h, p.w].into_iter().map(u64::from).product())

@@ -3,7 +3,7 @@
 use super::conv2d::accumulate;
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -32,11 +32,7 @@ pub static RELU_FORWARD: Kernel = Kernel {
     name: "relu_forward",
     params: ReluParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "relu_forward",
-        wgsl: include_str!("../../shaders/relu_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "relu_forward", wgsl: wgsl!("relu_forward"), workgroups }],
     twin: relu_forward,
     fast: Some(relu_forward_fast),
 };
@@ -46,11 +42,7 @@ pub static RELU_BACKWARD: Kernel = Kernel {
     name: "relu_backward",
     params: ReluParams::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "relu_backward",
-        wgsl: include_str!("../../shaders/relu_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "relu_backward", wgsl: wgsl!("relu_backward"), workgroups }],
     twin: relu_backward,
     fast: Some(relu_backward_fast),
 };

@@ -2,7 +2,7 @@
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
 use crate::device::simd;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -31,11 +31,7 @@ pub static RELU6_FORWARD: Kernel = Kernel {
     name: "relu6_forward",
     params: Relu6Params::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "relu6_forward",
-        wgsl: include_str!("../../shaders/relu6_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "relu6_forward", wgsl: wgsl!("relu6_forward"), workgroups }],
     twin: relu6_forward,
     fast: Some(relu6_forward_fast),
 };
@@ -45,11 +41,7 @@ pub static RELU6_BACKWARD: Kernel = Kernel {
     name: "relu6_backward",
     params: Relu6Params::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "relu6_backward",
-        wgsl: include_str!("../../shaders/relu6_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "relu6_backward", wgsl: wgsl!("relu6_backward"), workgroups }],
     twin: relu6_backward,
     fast: Some(relu6_backward_fast),
 };

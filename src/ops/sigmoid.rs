@@ -1,7 +1,7 @@
 //! Sigmoid: `y = 1 / (1 + exp(-x))` (`torch.nn.Sigmoid`). Shapes: x, y any.
 
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -30,11 +30,7 @@ pub static SIGMOID_FORWARD: Kernel = Kernel {
     name: "sigmoid_forward",
     params: SigmoidParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "sigmoid_forward",
-        wgsl: include_str!("../../shaders/sigmoid_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "sigmoid_forward", wgsl: wgsl!("sigmoid_forward"), workgroups }],
     twin: sigmoid_forward,
     fast: None,
 };
@@ -44,11 +40,7 @@ pub static SIGMOID_BACKWARD: Kernel = Kernel {
     name: "sigmoid_backward",
     params: SigmoidParams::FIELDS,
     bindings: &[read("y"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "sigmoid_backward",
-        wgsl: include_str!("../../shaders/sigmoid_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "sigmoid_backward", wgsl: wgsl!("sigmoid_backward"), workgroups }],
     twin: sigmoid_backward,
     fast: None,
 };

@@ -2,7 +2,7 @@
 
 use super::sigmoid::sigmoid;
 use super::{Channels, Operator, same_shapes, workgroups_of_64};
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::params;
@@ -31,11 +31,7 @@ pub static SILU_FORWARD: Kernel = Kernel {
     name: "silu_forward",
     params: SiluParams::FIELDS,
     bindings: &[read("x"), write("y")],
-    shaders: &[Shader {
-        name: "silu_forward",
-        wgsl: include_str!("../../shaders/silu_forward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "silu_forward", wgsl: wgsl!("silu_forward"), workgroups }],
     twin: silu_forward,
     fast: None,
 };
@@ -45,11 +41,7 @@ pub static SILU_BACKWARD: Kernel = Kernel {
     name: "silu_backward",
     params: SiluParams::FIELDS,
     bindings: &[read("x"), read("dy"), write("dx")],
-    shaders: &[Shader {
-        name: "silu_backward",
-        wgsl: include_str!("../../shaders/silu_backward.wgsl"),
-        workgroups,
-    }],
+    shaders: &[Shader { name: "silu_backward", wgsl: wgsl!("silu_backward"), workgroups }],
     twin: silu_backward,
     fast: None,
 };

@@ -5,7 +5,7 @@
 
 use super::workgroups_of_64;
 use crate::data::IGNORE;
-use crate::device::{Args, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::params;
 use crate::plan::{Mode, Recorder, Tensor};
 
@@ -36,7 +36,7 @@ pub static SOFTMAX_CROSS_ENTROPY_FORWARD: Kernel = Kernel {
     bindings: &[read("x"), read("labels"), write("outcome")],
     shaders: &[Shader {
         name: "softmax_cross_entropy_forward",
-        wgsl: include_str!("../../shaders/softmax_cross_entropy_forward.wgsl"),
+        wgsl: wgsl!("softmax_cross_entropy_forward"),
         workgroups: per_sample,
     }],
     twin: softmax_cross_entropy_forward,
@@ -50,7 +50,7 @@ pub static SOFTMAX_CROSS_ENTROPY_BACKWARD: Kernel = Kernel {
     bindings: &[read("x"), read("labels"), write("dx")],
     shaders: &[Shader {
         name: "softmax_cross_entropy_backward",
-        wgsl: include_str!("../../shaders/softmax_cross_entropy_backward.wgsl"),
+        wgsl: wgsl!("softmax_cross_entropy_backward"),
         workgroups: per_sample,
     }],
     twin: softmax_cross_entropy_backward,
@@ -62,11 +62,7 @@ pub static METRICS_ACCUMULATE: Kernel = Kernel {
     name: "metrics_accumulate",
     params: MetricsParams::FIELDS,
     bindings: &[read("outcome"), write("metrics")],
-    shaders: &[Shader {
-        name: "metrics_accumulate",
-        wgsl: include_str!("../../shaders/metrics_accumulate.wgsl"),
-        workgroups: |_| 1,
-    }],
+    shaders: &[Shader { name: "metrics_accumulate", wgsl: wgsl!("metrics_accumulate"), workgroups: |_| 1 }],
     twin: metrics_accumulate,
     fast: None,
 };

@@ -12,7 +12,7 @@
 use super::sgd::{Direction, SgdConfig, decayed_words, is_poisoned};
 use crate::device::simd;
 use crate::device::{
-    Args, Buffer, BufferSlice, Device, Dispatch, Kernel, Params, Shader, params_of, read, write,
+    Args, Buffer, BufferSlice, Device, Dispatch, Kernel, Params, Shader, params_of, read, wgsl, write,
 };
 use crate::error::Result;
 use crate::ops::workgroups_of_64;
@@ -64,7 +64,7 @@ pub static CSGD_STEP: Kernel = Kernel {
     ],
     shaders: &[Shader {
         name: "csgd_step",
-        wgsl: include_str!("../../shaders/csgd_step.wgsl"),
+        wgsl: wgsl!("csgd_step"),
         workgroups: |params| workgroups_of_64(params_of::<CsgdParams>(params).items.into()),
     }],
     twin: csgd_step,
@@ -78,7 +78,7 @@ pub static CLUSTER_DEVIATION: Kernel = Kernel {
     bindings: &[read("segments"), read("members"), read("rows"), write("deviation")],
     shaders: &[Shader {
         name: "cluster_deviation",
-        wgsl: include_str!("../../shaders/cluster_deviation.wgsl"),
+        wgsl: wgsl!("cluster_deviation"),
         workgroups: |params| params_of::<DeviationParams>(params).segments.into(),
     }],
     twin: cluster_deviation,

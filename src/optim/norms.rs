@@ -2,7 +2,7 @@
 //! the host looks, never inside a step.
 
 use crate::device::{
-    Args, Buffer, CommandList, Device, Dispatch, Kernel, Params, Shader, params_of, read, write,
+    Args, Buffer, CommandList, Device, Dispatch, Kernel, Params, Shader, params_of, read, wgsl, write,
 };
 use crate::error::Result;
 use crate::ops::workgroups_of_64;
@@ -29,7 +29,7 @@ pub static SUM_OF_SQUARES: Kernel = Kernel {
     bindings: &[read("x"), write("partials")],
     shaders: &[Shader {
         name: "sum_of_squares",
-        wgsl: include_str!("../../shaders/sum_of_squares.wgsl"),
+        wgsl: wgsl!("sum_of_squares"),
         workgroups: |params| workgroups_of_64(params_of::<SumOfSquaresParams>(params).parts.into()),
     }],
     twin: sum_of_squares,

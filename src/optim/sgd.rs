@@ -3,7 +3,7 @@
 //! `g' = g + eta*w`, `v = mu*v + g'`, `w = w - lr*v` (Nesterov: `w = w - lr*(g' + mu*v)`).
 
 use crate::device::simd;
-use crate::device::{Args, Dispatch, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Dispatch, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::from_json;
 use crate::ops::workgroups_of_64;
 use crate::params;
@@ -83,7 +83,7 @@ pub static SGD_STEP: Kernel = Kernel {
     bindings: &[read("gradients"), read("metrics"), write("parameters"), write("momentum")],
     shaders: &[Shader {
         name: "sgd_step",
-        wgsl: include_str!("../../shaders/sgd_step.wgsl"),
+        wgsl: wgsl!("sgd_step"),
         workgroups: |params| workgroups_of_64(params_of::<SgdParams>(params).len.into()),
     }],
     twin: sgd_step,

@@ -4,7 +4,7 @@
 //! filter (group lasso, Wen et al. 2016). The papers add a subgradient; the proximal step has the same stationary points, and
 //! reaches zero instead of crossing it.
 
-use crate::device::{Args, Device, Dispatch, Kernel, Params, Shader, params_of, read, write};
+use crate::device::{Args, Device, Dispatch, Kernel, Params, Shader, params_of, read, wgsl, write};
 use crate::error::Result;
 use crate::from_json;
 use crate::graph::Graph;
@@ -53,7 +53,7 @@ pub static SHRINK_ROWS: Kernel = Kernel {
     bindings: &[read("metrics"), read("rows"), write("parameters")],
     shaders: &[Shader {
         name: "shrink_rows",
-        wgsl: include_str!("../../shaders/shrink_rows.wgsl"),
+        wgsl: wgsl!("shrink_rows"),
         workgroups: |params| params_of::<ShrinkParams>(params).rows.into(),
     }],
     twin: shrink_rows,

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, NodeId};
 use crate::model::{TensorData, Tensors};
 use crate::ops::{ParamKind, ParamSpec};
+use crate::sort;
 
 /// A parameter tensor's place in its arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,5 +290,5 @@ fn unpack(entries: &[Entry], packed: &[f32]) -> Tensors {
         dims: entry.spec.dims.clone(),
         data: packed[entry.offset..entry.offset + entry.spec.len()].to_vec(),
     };
-    entries.iter().map(|entry| (entry.name.clone(), tensor(entry))).collect()
+    sort::gather(entries.iter().map(|entry| (entry.name.clone(), tensor(entry))))
 }

@@ -4,6 +4,7 @@
 //! separate buffers, since WebGPU forbids reading and writing one buffer in a dispatch, even at disjoint ranges.
 
 use super::{Recorder, Tensor};
+use crate::sort;
 
 /// The outcome of sharing.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) fn share(recorder: &Recorder<'_>, keep: &[Tensor]) -> Sharing {
     }
     let mut order: Vec<usize> =
         (0..sizes.len()).filter(|&t| lifetimes[t].is_some() && !recorder.is_pinned(t)).collect();
-    order.sort_by_key(|&t| (std::cmp::Reverse(sizes[t]), t));
+    sort::by(&mut order, |&a, &b| sizes[b].cmp(&sizes[a]));
     let mut slots: Vec<(usize, Vec<(usize, usize)>)> = Vec::new();
     let mut place = vec![None; sizes.len()];
     for &tensor in &order {

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::json::{FromJson, Read};
 use crate::rng::Rng;
+use crate::sort;
 
 /// Lloyd's iterations of one start; scikit-learn's default.
 const MAX_ITERATIONS: usize = 300;
@@ -47,7 +48,7 @@ impl Partition {
             if members.is_empty() {
                 return invalid(format!("an empty cluster at position {index}"));
             }
-            members.sort_unstable();
+            sort::by(members, usize::cmp);
             for &channel in &*members {
                 match seen.get_mut(channel) {
                     None => return invalid(format!("channel {channel} among only {channels} members")),
@@ -56,7 +57,7 @@ impl Partition {
                 }
             }
         }
-        clusters.sort_unstable();
+        sort::by(&mut clusters, |a, b| a[0].cmp(&b[0]));
         Ok(Partition { clusters })
     }
 
@@ -485,8 +486,7 @@ impl<'a> Clusters<'a> {
     fn fill_empty(&mut self) {
         let own: Vec<f64> =
             (0..self.distances.count).map(|row| self.distance(row, self.labels[row])).collect();
-        let mut farthest: Vec<usize> = (0..own.len()).collect();
-        farthest.sort_by(|&a, &b| own[b].total_cmp(&own[a]));
+        let farthest = sort::order(own.len(), &|a, b| own[b].total_cmp(&own[a]));
         let mut empty: Vec<usize> =
             (0..self.keep).rev().filter(|&cluster| self.sizes[cluster] == 0).collect();
         for row in farthest {

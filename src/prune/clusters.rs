@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::from_json;
 use crate::graph::{Coupling, Graph, Group, NodeId};
 use crate::model::Model;
+use crate::sort;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -127,7 +128,7 @@ impl Clusters {
             Err(error) => panic!("clusters of {}: {error}", graph.name),
         };
         let nodes = labels.into_iter().map(|(node, labels)| (node, partition(labels)));
-        Clusters { nodes: nodes.filter(|(_, partition)| !partition.is_trivial()).collect() }
+        Clusters { nodes: sort::gather(nodes.filter(|(_, partition)| !partition.is_trivial())) }
     }
 
     /// The partition of a node's output channels, if any of them share a cluster.
@@ -145,7 +146,7 @@ impl Clusters {
         let owner = partition.cluster_of();
         let rows = group.rows_of(node);
         let kept: std::collections::BTreeSet<usize> =
-            rows.iter().filter_map(|rows| rows.first()).map(|&row| owner[row]).collect();
+            sort::gather(rows.iter().filter_map(|rows| rows.first()).map(|&row| owner[row]));
         kept.len()
     }
 

@@ -10,6 +10,7 @@ use crate::model::Model;
 use crate::ops::Op;
 use crate::optim::sparsity::Penalty;
 use crate::rng::Rng;
+use crate::sort;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,14 +35,14 @@ impl Selection {
         let mut nodes: BTreeMap<NodeId, BTreeSet<usize>> = BTreeMap::new();
         for (index, classes) in deleted {
             for member in &coupling.groups[*index].members {
-                let kept = nodes.entry(member.node).or_insert_with(|| (0..shapes[member.node].c).collect());
+                let kept = nodes.entry(member.node).or_insert_with(|| sort::gather(0..shapes[member.node].c));
                 for &class in classes {
                     kept.remove(&member.channels[class]);
                 }
             }
         }
         Ok(Selection {
-            nodes: nodes.into_iter().map(|(id, kept)| (id, kept.into_iter().collect())).collect(),
+            nodes: sort::gather(nodes.into_iter().map(|(id, kept)| (id, kept.into_iter().collect()))),
         })
     }
 }
@@ -134,8 +135,7 @@ pub fn select(
                 of_weights(criterion, &rows, row_len)
             }
         };
-        let mut order: Vec<usize> = (0..group.width()).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        let mut order = sort::order(group.width(), &|a, b| scores[b].total_cmp(&scores[a]));
         deleted.push((index, order.split_off(keep)));
     }
     Selection::without(model, coupling, &deleted)

@@ -8,6 +8,7 @@ use super::width::{Ratio, WidthRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Coupling, NodeId};
 use crate::model::Model;
+use crate::sort;
 use std::collections::BTreeMap;
 
 /// Steps of the search: parts are multiples of 1 / `PARTS`.
@@ -57,11 +58,11 @@ fn nodes(group: &crate::graph::Group) -> Vec<NodeId> {
 
 /// The widths of the groups of `coupling` as `clusters` would leave them.
 pub fn widths(coupling: &Coupling, clusters: &Clusters) -> WidthsByNodes {
-    coupling.prunable().map(|(_, group)| (nodes(group), clusters.width_of(group))).collect()
+    sort::gather(coupling.prunable().map(|(_, group)| (nodes(group), clusters.width_of(group))))
 }
 
 /// The rule that gives the groups of `coupling` these widths; what is not among them stays.
 pub fn rule(coupling: &Coupling, widths: &WidthsByNodes) -> WidthRule {
     let listed = coupling.prunable().filter_map(|(index, group)| Some((index, *widths.get(&nodes(group))?)));
-    WidthRule::Groups(listed.collect())
+    WidthRule::Groups(sort::gather(listed))
 }

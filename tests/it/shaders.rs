@@ -233,7 +233,7 @@ fn shaders_begin_with_what_they_are() {
             assert_eq!(twin, kernel.name, "{name}: its twin");
             let source = read(&root().join(file));
             assert!(source.contains(&format!("fn {twin}(args: Args<'_>)")), "{name}: no fn {twin} in {file}");
-            assert!(source.contains(&format!("shaders/{name}.wgsl")), "{name}: not used in {file}");
+            assert!(source.contains(&format!("wgsl!(\"{name}\")")), "{name}: not used in {file}");
         }
     }
 }

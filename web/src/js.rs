@@ -1,8 +1,8 @@
 //! Values for JavaScript.
 
-use centripetal::json;
+use centripetal::{json, sort};
 use js_sys::{Array, Float32Array, Object, Reflect, Uint32Array};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -21,7 +21,7 @@ pub(crate) use record;
 
 /// The object with `entries`, which are taken.
 pub(crate) fn object_of(entries: &mut [(&str, Value)]) -> Value {
-    Value::Object(entries.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take())).collect())
+    Value::Object(sort::gather(entries.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take()))))
 }
 
 /// Seconds since the worker began.
@@ -63,7 +63,7 @@ pub(crate) fn camel_case(value: Value) -> Value {
         Value::Array(values) => values.into_iter().map(camel_case).collect(),
         Value::Object(entries) => {
             let renamed = entries.into_iter().map(|(key, value)| (camel(&key), camel_case(value)));
-            Value::Object(renamed.collect::<Map<_, _>>())
+            Value::Object(sort::gather(renamed))
         }
         other => other,
     }

@@ -4,6 +4,7 @@ use centripetal::Result;
 use centripetal::graph::{Coupling, Graph};
 use centripetal::model::Model;
 use centripetal::prune::Clusters;
+use centripetal::sort;
 use serde_json::Value;
 
 use crate::js::record;
@@ -60,5 +61,5 @@ pub(crate) fn widths(model: &Model, clusters: &Clusters) -> Value {
         let filters = parameters.iter().any(|spec| spec.name == "weight" && spec.dims.len() > 1);
         filters.then(|| (node.name.clone(), Value::from([partition.channels(), partition.len()])))
     });
-    Value::Object(layers.collect())
+    Value::Object(sort::gather(layers))
 }

@@ -13,6 +13,7 @@ use centripetal::models::{self, ModelConfig};
 use centripetal::plan::{Mode, Plan};
 use centripetal::prune::surgery::{self, Operation, Rest};
 use centripetal::prune::{Clusters, Comparison, Pace, certificate, certify, criteria};
+use centripetal::sort;
 use centripetal::train::{
     Answers, Centripetal, Classifier, Evaluation, Snapshot, TrainConfig, Trainer, check_data, evaluate,
 };
@@ -174,7 +175,7 @@ impl Session {
             "backend": info.backend.as_str(),
             "driver": info.driver.as_str(),
             "reason": info.reason.as_str(),
-            "limits": self.device.limits().iter().map(|&(name, limit)| (name.to_owned(), Value::from(limit))).collect::<serde_json::Map<_, _>>(),
+            "limits": js::object_of(&mut self.device.limits().iter().map(|&(name, limit)| (name, Value::from(limit))).collect::<Vec<_>>()),
         })
     }
 
@@ -720,7 +721,7 @@ impl Session {
             let is_measured = name.ends_with(".weight") || name.ends_with(".running_var");
             is_measured.then(|| (name.clone(), square(&tensor.data)))
         };
-        let sizes = snapshot.model.tensors.iter().filter_map(size).collect();
+        let sizes = sort::gather(snapshot.model.tensors.iter().filter_map(size));
         Ok(Run {
             sizes,
             settings,
