@@ -1014,6 +1014,81 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_can_never_be_right_are_told_in_words() {
+        let told = |option: &str, value: &str| {
+            let words =
+                ["centripetal", "train", "lenet", "--data", "embedded", option, value].map(OsString::from);
+            Cli::try_parse_from(with_negative_values(words)).err().map(|error| error.to_string())
+        };
+        let numbers = ["-0.1", "-.1", "-1e400", "-inf", "-NaN", "nan", "inf", "1e400", "many", ""];
+        for (option, expected) in [
+            ("--lr", "expected a number over 0"),
+            ("--width", "expected a number over 0"),
+            ("--weight-decay", "expected a number of at least 0"),
+            ("--warmup", "expected a number of at least 0"),
+            ("--milestones", "expected a number of at least 0"),
+            ("--checkpoint-minutes", "expected a number of at least 0"),
+            ("--momentum", "expected a number from 0 to below 1"),
+            ("--epochs", "expected a whole number from 1 to 1000000000"),
+            ("--batch", "expected a whole number from 1 to 1000000000"),
+            ("--train-limit", "expected a whole number from 1 to 1000000000"),
+            ("--classes", "expected a whole number from 1 to 1000000000"),
+            ("--keep-last", "expected a whole number from 0 to 1000000000"),
+            ("--seed", "expected a whole number from 0 to 18446744073709551615"),
+        ] {
+            for number in numbers {
+                let text = told(option, number).unwrap_or_else(|| panic!("{option} {number} is taken"));
+                let named = text.contains(expected) && text.contains(option);
+                // clap itself says that a value is missing where it is empty.
+                assert!(named || number.is_empty() && text.contains(option), "{option} {number}: {text}");
+            }
+        }
+        for whole in ["99999999999999999999", "1e3", "1.5", "1000000001"] {
+            assert!(told("--epochs", whole).unwrap().contains("whole number"), "{whole}");
+        }
+        assert!(told("--lr", "0").unwrap().contains("over 0"));
+        assert_eq!(told("--lr", "1e-3"), None);
+        assert!(told("--nesterov", "-1").unwrap().contains("--nesterov"));
+        let words = ["centripetal", "import", "f", "--out", "o", "--mean", "-0.5,0,1", "--std", "1,1,1"];
+        assert!(Cli::try_parse_from(with_negative_values(words.map(OsString::from))).is_ok());
+        for (option, value, expected) in [
+            ("--mean", "nan", "a finite number"),
+            ("--std", "-1", "over 0"),
+            ("--std", "1e-60", "over 0"),
+            ("--mean", "1e60", "32 bits"),
+        ] {
+            let words = ["centripetal", "import", "f", "--out", "o", option, value].map(OsString::from);
+            let text = Cli::try_parse_from(with_negative_values(words)).unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+        // Words behind -- are no options.
+        let words = ["centripetal", "eval", "--data", "embedded", "--", "-1"].map(OsString::from);
+        assert!(Cli::try_parse_from(with_negative_values(words)).is_ok());
+    }
+
+    #[test]
+    fn schedules_are_refused_in_the_unit_that_was_given() {
+        let recipe = |words: &[&str]| {
+            let base = ["centripetal", "train", "lenet", "--data", "embedded"];
+            match Cli::try_parse_from(base.iter().chain(words)).unwrap().command {
+                Some(Command::Train(args)) => args.recipe,
+                other => panic!("{other:?}"),
+            }
+        };
+        let refused = |words: &[&str]| recipe(words).schedule(0.1, 100).unwrap_err().to_string();
+        assert_eq!(
+            refused(&["--schedule", "step", "--milestones", "7.5,5"]),
+            "reading --milestones: expected ascending epochs, found 7.5,5"
+        );
+        assert_eq!(
+            refused(&["--warmup", "12"]),
+            "reading --warmup: expected at most the run's 10 epochs, found 12 epochs"
+        );
+        let schedule = recipe(&["--schedule", "step", "--milestones", "5,7.5"]).schedule(0.1, 100).unwrap();
+        assert_eq!(schedule.decay, Decay::Step { milestones: vec![500, 750], gamma: 0.1 });
+    }
+
+    #[test]
     fn shapes_are_read_whole() {
         assert_eq!(shape("1x28x30"), Ok(Shape::new(1, 28, 30)));
         for bad in ["28x28", "1x28x28x", "0x28x28", "1x28x28x1", "axbxc", "1x28x99999"] {

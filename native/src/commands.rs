@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
+use crate::driver_words::hushed;
 use crate::pipelines::Pipelines;
 use crate::progress::{Console, grouped};
 use crate::{command_line, files, tuning};
@@ -84,7 +85,7 @@ struct Scene {
 impl Scene {
     /// Opens the device and says which and why.
     fn open_device(&self) -> Result<Arc<Device>> {
-        let device = Arc::new(block_on(Device::open(self.choice))?);
+        let device = Arc::new(hushed(|| block_on(Device::open(self.choice)))?);
         self.console.device(device.info());
         if self.autotune == Autotune::On {
             tuning::load(&device);

@@ -5,6 +5,7 @@ mod cache;
 mod command_line;
 mod commands;
 mod data;
+mod driver_words;
 mod files;
 mod filters;
 mod html;
