@@ -130,17 +130,11 @@ fn known_form(spec: &str) -> Result<Form<'_>> {
 pub(crate) fn open_test(spec: &str, seed: u64) -> Result<(Arc<dyn Dataset>, Vec<String>)> {
     let (test, notes): (InMemory, Vec<String>) = match known_form(spec)? {
         Form::Idx(family, dir) => {
-            let files = IdxFiles::find(family, dir)?;
-            (IdxFiles::split(family, &files.test)?, files.notes)
+            let (files, notes) = IdxFiles::test(family, dir)?;
+            (IdxFiles::split(family, &files)?, notes)
         }
-        Form::Cifar10(dir) if !dir.is_file() => {
-            let files = CifarFiles::find(&CIFAR10, dir)?;
-            ((CIFAR10.read)(&files.test)?, files.notes)
-        }
-        Form::Cifar100(dir) if !dir.is_file() => {
-            let files = CifarFiles::find(&CIFAR100, dir)?;
-            ((CIFAR100.read)(&files.test)?, files.notes)
-        }
+        Form::Cifar10(dir) if !dir.is_file() => CifarFiles::test(&CIFAR10, dir)?,
+        Form::Cifar100(dir) if !dir.is_file() => CifarFiles::test(&CIFAR100, dir)?,
         _ => return open(spec, Variation::None, seed).map(|splits| (splits.test, splits.notes)),
     };
     Ok((Arc::new(test), notes))
@@ -154,8 +148,8 @@ struct IdxFiles {
 }
 
 impl IdxFiles {
-    /// The four files in `dir`: by their names, or by their content where none of them has its name.
-    fn find(family: Family, dir: &Path) -> Result<IdxFiles> {
+    /// Images and labels of `split` in `dir`, by their names.
+    fn named(family: Family, dir: &Path, split: &str) -> [Result<PathBuf>; 2] {
         let hint = match family {
             Family::FashionMnist => {
                 "Debian's package dataset-fashion-mnist installs it to /usr/share/datasets/fashion-mnist; \
@@ -163,6 +157,17 @@ impl IdxFiles {
             }
             Family::Mnist => "The four files are wanted as they are published, gzip or not",
         };
+        let candidates = |part: &str| {
+            let name = format!("{split}-{part}-ubyte");
+            // Some copies have a dot where the original has a hyphen.
+            let dotted = name.replace("-idx", ".idx");
+            [&name, &dotted].map(|name| [name.clone(), format!("{name}.gz")]).concat()
+        };
+        ["images-idx3", "labels-idx1"].map(|part| find(family.name(), &[dir], &candidates(part), hint))
+    }
+
+    /// The four files in `dir`: by their names, or by their content where none of them has its name.
+    fn find(family: Family, dir: &Path) -> Result<IdxFiles> {
         if dir.is_file() {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
             return Err(Error::new(ErrorKind::Io, format!("opening {} in {}", family.name(), dir.display()))
@@ -170,22 +175,29 @@ impl IdxFiles {
                 .found("a file")
                 .next(format!("Name its folder: {}", parent.unwrap_or(Path::new(".")).display())));
         }
-        let candidates = |split: &str, part: &str| {
-            let name = format!("{split}-{part}-ubyte");
-            // Some copies have a dot where the original has a hyphen.
-            let dotted = name.replace("-idx", ".idx");
-            [&name, &dotted].map(|name| [name.clone(), format!("{name}.gz")]).concat()
-        };
-        let parts = ["images-idx3", "labels-idx1"];
-        let find_one = |split, part| find(family.name(), &[dir], &candidates(split, part), hint);
-        let is_named =
-            ["train", "t10k"].iter().any(|split| parts.iter().any(|part| find_one(split, part).is_ok()));
-        if !is_named && let Some(files) = IdxFiles::by_content(dir)? {
+        let [train, test] = ["train", "t10k"].map(|split| IdxFiles::named(family, dir, split));
+        if train.iter().chain(&test).all(Result::is_err)
+            && let Some(files) = IdxFiles::by_content(dir)?
+        {
             return Ok(files);
         }
-        let split =
-            |split| -> Result<[PathBuf; 2]> { Ok([find_one(split, parts[0])?, find_one(split, parts[1])?]) };
-        Ok(IdxFiles { train: split("train")?, test: split("t10k")?, notes: Vec::new() })
+        let both =
+            |[images, labels]: [Result<PathBuf>; 2]| -> Result<[PathBuf; 2]> { Ok([images?, labels?]) };
+        Ok(IdxFiles { train: both(train)?, test: both(test)?, notes: Vec::new() })
+    }
+
+    /// Images and labels for testing in `dir`, which need not hold those for training; with notes.
+    fn test(family: Family, dir: &Path) -> Result<([PathBuf; 2], Vec<String>)> {
+        match IdxFiles::named(family, dir, "t10k") {
+            [Ok(images), Ok(labels)] => Ok(([images, labels], Vec::new())),
+            [images, labels] => match IdxFiles::find(family, dir) {
+                Ok(files) => Ok((files.test, files.notes)),
+                // What is missing of training images is not missed here.
+                Err(error) => {
+                    Err(if dir.is_file() { error } else { images.and(labels).err().unwrap_or(error) })
+                }
+            },
+        }
     }
 
     /// The only four IDX files in `dir`, if it is clear which are for testing: by their names, or 10,000 beside 60,000.
@@ -193,7 +205,7 @@ impl IdxFiles {
         const TEST: usize = 10_000;
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for path in files_in(dir) {
-            let file = read(&path)?;
+            let Ok(file) = read(&path) else { continue };
             match idx::content(file.source()) {
                 Some(idx::Content::Images) => images.push((idx::images(file.source())?.0[0], path)),
                 Some(idx::Content::Labels) => labels.push((idx::labels(file.source())?.len(), path)),
@@ -282,18 +294,39 @@ struct CifarFiles {
 }
 
 impl CifarFiles {
+    /// The file `name` in `dir` or in the folder that the archive makes.
+    fn named(data: &Cifar, dir: &Path, name: &str) -> Result<PathBuf> {
+        find(data.name, &[dir, &dir.join(data.folder)], &[name.to_owned()], data.hint)
+    }
+
     /// The files in `dir`: by their names, or by their content where none of them has its name.
     fn find(data: &Cifar, dir: &Path) -> Result<CifarFiles> {
-        let dirs = [dir, &dir.join(data.folder)];
-        let find_one = |name: &&str| find(data.name, &dirs, &[(*name).to_owned()], data.hint);
-        let mut names = data.train.iter().chain([&data.test]);
-        if !names.any(|name| find_one(name).is_ok())
-            && let Some(files) = CifarFiles::by_content(data, &dirs)
+        let train: Vec<Result<PathBuf>> =
+            data.train.iter().map(|name| CifarFiles::named(data, dir, name)).collect();
+        let test = CifarFiles::named(data, dir, data.test);
+        if train.iter().chain([&test]).all(Result::is_err)
+            && let Some(files) = CifarFiles::by_content(data, &[dir, &dir.join(data.folder)])
         {
             return Ok(files);
         }
-        let train = data.train.iter().map(find_one).collect::<Result<_>>()?;
-        Ok(CifarFiles { train, test: vec![find_one(&data.test)?], notes: Vec::new() })
+        Ok(CifarFiles {
+            train: train.into_iter().collect::<Result<_>>()?,
+            test: vec![test?],
+            notes: Vec::new(),
+        })
+    }
+
+    /// The images for testing in `dir`, which need not hold those for training; with notes.
+    fn test(data: &Cifar, dir: &Path) -> Result<(InMemory, Vec<String>)> {
+        let (paths, notes) = match CifarFiles::named(data, dir, data.test) {
+            Ok(path) => (vec![path], Vec::new()),
+            // What is missing of training images is not missed here.
+            Err(missing) => {
+                let files = CifarFiles::find(data, dir).map_err(|_| missing)?;
+                (files.test, files.notes)
+            }
+        };
+        Ok(((data.read)(&paths)?, notes))
     }
 
     /// All files of whole records with labels of these classes, if one of them alone is named for testing.
@@ -336,7 +369,7 @@ fn short(path: &Path) -> String {
 /// Whether a file is named as one of a test split.
 fn is_test(path: &Path) -> bool {
     let name = short(path).to_lowercase();
-    ["test", "t10k", "val"].iter().any(|word| name.contains(word))
+    ["test", "t10k", "val"].iter().any(|word| name.contains(word)) && !name.contains("train")
 }
 
 /// One file as training and as test set.
