@@ -300,7 +300,7 @@ impl Trainer {
                 Keep::Logits,
             )?,
         };
-        let evaluation = run_evaluation(&self.device, &self.arenas, &plan, loader, Answers::Discard).await;
+        let evaluation = run_evaluation(&self.device, &self.arenas, &plan, loader, None).await;
         self.evaluation = Some(plan);
         self.reset_metrics();
         evaluation
@@ -454,11 +454,47 @@ pub async fn evaluate(
     loader: &Loader,
     answers: Answers,
 ) -> Result<Evaluation> {
+    let mut logits = Vec::new();
+    let keep = &mut |_: &[u32], rows: &[f32]| logits.extend_from_slice(rows);
+    let seen: Option<Seen<'_>> = if answers == Answers::Keep { Some(keep) } else { None };
+    let evaluation = evaluate_seen(device, model, loader, seen).await?;
+    Ok(Evaluation { logits, ..evaluation })
+}
+
+/// Evaluates `model` on `device`, and shows `seen` the labels of every batch and their logits, `[labels, classes]`.
+///
+/// # Errors
+/// Those of the model's validation, the loader and the device.
+pub async fn evaluate_each(
+    device: &Device,
+    model: &Model,
+    loader: &Loader,
+    seen: Seen<'_>,
+) -> Result<Evaluation> {
+    evaluate_seen(device, model, loader, Some(seen)).await
+}
+
+/// Who is shown labels and logits.
+pub type Seen<'a> = &'a mut dyn FnMut(&[u32], &[f32]);
+
+async fn evaluate_seen(
+    device: &Device,
+    model: &Model,
+    loader: &Loader,
+    seen: Option<Seen<'_>>,
+) -> Result<Evaluation> {
     model.validate()?;
     let arenas = Arenas::new(device, &model.graph, &model.tensors)?;
     let plan =
         Plan::compile(device, &model.graph, &arenas, loader.batch_size(), Mode::Evaluate, Keep::Logits)?;
-    run_evaluation(device, &arenas, &plan, loader, answers).await
+    run_evaluation(device, &arenas, &plan, loader, seen).await
+}
+
+/// The class that a network answers by `logits`: the first of the largest, as the loss counts it; `None` where none is a
+/// number.
+pub fn answered(logits: &[f32]) -> Option<usize> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit == largest)
 }
 
 /// A network on a device that answers one image at a time.
@@ -566,20 +602,19 @@ async fn run_evaluation(
     arenas: &Arenas,
     plan: &Plan,
     loader: &Loader,
-    answers: Answers,
+    mut seen: Option<Seen<'_>>,
 ) -> Result<Evaluation> {
     check_data(loader.dataset().as_ref(), plan.shapes()[0], plan.classes())?;
     let mut batch = Batch::default();
-    let mut logits = Vec::new();
     let (mut loss, mut correct, mut samples) = (0.0, 0, 0);
     for index in 0..loader.batches_per_epoch() {
         loader.fill(0, index, &mut batch)?;
         arenas.reset_metrics(device, 0);
         plan.load(device, &batch.images, &batch.labels);
         device.run(&[plan.commands()]);
-        if answers == Answers::Keep {
+        if let Some(seen) = &mut seen {
             let rows = device.read(plan.logits()).await?;
-            logits.extend_from_slice(&rows[..batch.samples * plan.classes()]);
+            seen(&batch.labels[..batch.samples], &rows[..batch.samples * plan.classes()]);
         }
         // Read batch by batch and summed in f64: the mean over a whole data set would round in f32.
         let metrics = Arenas::parse_metrics(&device.read(&arenas.metrics().all()).await?);
@@ -587,7 +622,7 @@ async fn run_evaluation(
         correct += metrics.correct;
         samples += metrics.samples;
     }
-    Ok(Evaluation { loss: loss / samples.max(1) as f64, correct, samples, logits })
+    Ok(Evaluation { loss: loss / samples.max(1) as f64, correct, samples, logits: Vec::new() })
 }
 
 /// Measures inference: the median seconds of a batch of `batch` images over `runs` runs, by `clock` (seconds).

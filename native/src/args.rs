@@ -1,5 +1,6 @@
 //! The command line: its commands, options, defaults and help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use centripetal::data::{Augment, Dataset, Flip};
@@ -14,7 +15,7 @@ use centripetal::{Error, ErrorKind, Result, Shape};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::data::FORMS;
+use crate::data::{FORMS, form};
 
 /// Train convolutional networks so that they can be cut without losing anything.
 #[derive(Debug, Parser)]
@@ -55,7 +56,7 @@ pub(crate) struct Common {
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No progress and no notes
+    /// Print nothing but errors; with --json the document too
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
@@ -99,7 +100,7 @@ pub(crate) enum Command {
 #[command(after_help = "Example:\n  centripetal demo --device cpu --out /tmp/demo")]
 pub(crate) struct DemoArgs {
     /// Seed of weights, order of images and clusters
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub(crate) seed: u64,
     /// Folder for the results; one that holds another run is left alone
     #[arg(long, value_name = "DIR", default_value = "centripetal-demo")]
@@ -118,7 +119,7 @@ impl Default for DemoArgs {
 pub(crate) struct DataArgs {
     // Wherever it lies, it is known again by its images.
     #[serde(skip)]
-    #[arg(long, value_name = "DATA", help = format!("The data set: {FORMS}"))]
+    #[arg(long, value_name = "DATA", value_parser = form, help = format!("The data set: {FORMS}"))]
     pub(crate) data: String,
     /// Train on the first N images only
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -187,7 +188,17 @@ impl Recipe {
                 .expected("--schedule step with them")
                 .found("another schedule, which has none"));
         }
-        let total_steps = (self.epochs * per_epoch) as u64;
+        if !self.milestones.is_sorted() {
+            return Err(Error::new(ErrorKind::Argument, "reading --milestones")
+                .expected("ascending epochs")
+                .found(listed(&self.milestones)));
+        }
+        if self.warmup > self.epochs as f64 {
+            return Err(Error::new(ErrorKind::Argument, "reading --warmup")
+                .expected(format!("at most the run's {} epochs", self.epochs))
+                .found(format!("{} epochs", self.warmup)));
+        }
+        let total_steps = (self.epochs as u64).saturating_mul(per_epoch as u64);
         let step = |epochs: f64| (epochs * per_epoch as f64).round() as u64;
         let decay = match self.schedule {
             Course::Constant => Decay::Constant,
@@ -205,6 +216,10 @@ impl Recipe {
         schedule.validate()?;
         Ok(schedule)
     }
+}
+
+fn listed(epochs: &[f64]) -> String {
+    epochs.iter().map(f64::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// How a learning rate falls.
@@ -283,7 +298,7 @@ impl Variation {
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct RunArgs {
     /// Seed of weights, order of images, clusters and synthetic data
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub(crate) seed: u64,
     /// Go on with the interrupted run in --out; give the same options
     #[arg(long, conflicts_with = "force")]
@@ -311,7 +326,7 @@ pub(crate) struct Care {
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = non_negative)]
     pub(crate) checkpoint_minutes: f64,
     /// Keep the checkpoints of the last K epochs in OUT/checkpoints as well
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = count)]
     pub(crate) keep_last: usize,
     /// Keep the checkpoint of the epoch with the best test accuracy in OUT/checkpoints as well
     #[arg(long)]
@@ -357,6 +372,8 @@ pub(crate) enum OnDeviceLoss {
     centripetal train resnet20 --data cifar10:DIR --width 1.6 --squeeze --epochs 100 --lr 0.1\n  \
     centripetal train resnet20 --data folder@64:DIR --width 0.5 --schedule step --milestones 50,75\n  \
     centripetal train resnet20 --data cifar10:DIR --epochs 100 --batch 128 --lr 0.1 --warmup 1 --resume\n\n\
+    Folders of images: train/CLASS/... and val/CLASS/... or test/CLASS/..., PNG and JPEG by their content. Pictures are turned\n\
+    as their EXIF data say, laid on white where they are transparent, 16 bits scaled to 8, CMYK turned into RGB.\n\n\
     Writes OUT/base.safetensors every epoch, OUT/metrics.jsonl, OUT/settings.json and OUT/report.json.")]
 pub(crate) struct TrainArgs {
     #[arg(value_name = "MODEL", help = format!(
@@ -451,7 +468,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Csgd)]
     pub(crate) method: Method,
     /// Train the cut network for so many epochs more, at --lr and the same schedule; for other methods than csgd
-    #[arg(long, value_name = "EPOCHS", default_value_t = 0)]
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0, value_parser = count)]
     pub(crate) finetune: usize,
     /// Train the narrow architecture from random weights for --epochs instead of cutting anything
     #[arg(long, conflicts_with_all = ["method", "finetune", "snap", "max_accuracy_drop"])]
@@ -717,7 +734,12 @@ pub(crate) struct EvalArgs {
     /// The checkpoint
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    #[arg(long, value_name = "DATA", help = format!("The data set, of which the test images are used: {FORMS}"))]
+    #[arg(
+        long,
+        value_name = "DATA",
+        value_parser = form,
+        help = format!("The data set, of which the test images are used: {FORMS}")
+    )]
     pub(crate) data: String,
     /// Test on the first N images only
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -726,7 +748,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) batch: Option<usize>,
     /// Seed of synthetic data
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub(crate) seed: u64,
 }
 
@@ -796,11 +818,11 @@ pub(crate) struct ImportArgs {
         value_name = "A,B,C",
         value_delimiter = ',',
         requires = "std",
-        allow_negative_numbers = true
+        value_parser = finite
     )]
     pub(crate) mean: Vec<f32>,
     /// Standard deviations, likewise [default: .229,.224,.225 for three channels]
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "mean")]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "mean", value_parser = deviation)]
     pub(crate) std: Vec<f32>,
     /// Folder for base.safetensors
     #[arg(long, value_name = "DIR")]
@@ -845,8 +867,73 @@ pub(crate) struct ReportArgs {
     pub(crate) dir: PathBuf,
 }
 
+/// The command line, whose values may begin with a minus sign.
+pub(crate) fn parse() -> Cli {
+    Cli::parse_from(with_negative_values(std::env::args_os()))
+}
+
+/// `words` with `--option -value` as `--option=-value` where the value is a number, so that the option says what it expects;
+/// otherwise it would be taken for an option of its own.
+fn with_negative_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let is_number = |word: &str| {
+        word.strip_prefix('-').is_some_and(|rest| {
+            let rest = rest.trim_start_matches('.').to_ascii_lowercase();
+            rest.starts_with(|first: char| first.is_ascii_digit())
+                || ["inf", "infinity", "nan"].contains(&rest.as_str())
+        })
+    };
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut is_over = false;
+    for word in words {
+        let open = joined.last().and_then(|last| last.to_str()).is_some_and(|last| {
+            last.len() > 2 && last.starts_with("--") && !last.contains('=') && joined.len() > 1
+        });
+        match joined.last_mut() {
+            Some(last) if open && !is_over && word.to_str().is_some_and(is_number) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => {
+                is_over |= word == "--";
+                joined.push(word);
+            }
+        }
+    }
+    joined
+}
+
+/// Most that a count on the command line may be: beyond it are slips of the keyboard, and sums that overflow.
+const MOST: usize = 1_000_000_000;
+
+fn whole(text: &str, least: usize) -> std::result::Result<usize, String> {
+    let fits = |n: &usize| (least..=MOST).contains(n);
+    text.parse().ok().filter(fits).ok_or_else(|| format!("expected a whole number from {least} to {MOST}"))
+}
+
 fn positive(text: &str) -> std::result::Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+    whole(text, 1)
+}
+
+fn count(text: &str) -> std::result::Result<usize, String> {
+    whole(text, 0)
+}
+
+fn seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
+}
+
+fn finite(text: &str) -> std::result::Result<f32, String> {
+    narrow(number(text, "a finite number", |_| true)?)
+}
+
+fn deviation(text: &str) -> std::result::Result<f32, String> {
+    narrow(over_zero(text)?)
+        .and_then(|x| if x > 0.0 { Ok(x) } else { Err("expected a number over 0".to_owned()) })
+}
+
+fn narrow(number: f64) -> std::result::Result<f32, String> {
+    let narrow = number as f32;
+    if narrow.is_finite() { Ok(narrow) } else { Err("expected a number that fits 32 bits".to_owned()) }
 }
 
 fn number(text: &str, expected: &str, accept: impl Fn(f64) -> bool) -> std::result::Result<f64, String> {
@@ -926,6 +1013,81 @@ mod tests {
         assert!(Cli::try_parse_from(both).is_err(), "one rule for widths alone");
         assert!(Cli::try_parse_from(["centripetal", "demo", "--epochs", "1"]).is_err());
         assert!(Cli::try_parse_from(["centripetal"]).is_ok_and(|cli| cli.command.is_none()));
+    }
+
+    #[test]
+    fn numbers_that_can_never_be_right_are_told_in_words() {
+        let told = |option: &str, value: &str| {
+            let words =
+                ["centripetal", "train", "lenet", "--data", "embedded", option, value].map(OsString::from);
+            Cli::try_parse_from(with_negative_values(words)).err().map(|error| error.to_string())
+        };
+        let numbers = ["-0.1", "-.1", "-1e400", "-inf", "-NaN", "nan", "inf", "1e400", "many", ""];
+        for (option, expected) in [
+            ("--lr", "expected a number over 0"),
+            ("--width", "expected a number over 0"),
+            ("--weight-decay", "expected a number of at least 0"),
+            ("--warmup", "expected a number of at least 0"),
+            ("--milestones", "expected a number of at least 0"),
+            ("--checkpoint-minutes", "expected a number of at least 0"),
+            ("--momentum", "expected a number from 0 to below 1"),
+            ("--epochs", "expected a whole number from 1 to 1000000000"),
+            ("--batch", "expected a whole number from 1 to 1000000000"),
+            ("--train-limit", "expected a whole number from 1 to 1000000000"),
+            ("--classes", "expected a whole number from 1 to 1000000000"),
+            ("--keep-last", "expected a whole number from 0 to 1000000000"),
+            ("--seed", "expected a whole number from 0 to 18446744073709551615"),
+        ] {
+            for number in numbers {
+                let text = told(option, number).unwrap_or_else(|| panic!("{option} {number} is taken"));
+                let named = text.contains(expected) && text.contains(option);
+                // clap itself says that a value is missing where it is empty.
+                assert!(named || number.is_empty() && text.contains(option), "{option} {number}: {text}");
+            }
+        }
+        for whole in ["99999999999999999999", "1e3", "1.5", "1000000001"] {
+            assert!(told("--epochs", whole).unwrap().contains("whole number"), "{whole}");
+        }
+        assert!(told("--lr", "0").unwrap().contains("over 0"));
+        assert_eq!(told("--lr", "1e-3"), None);
+        assert!(told("--nesterov", "-1").unwrap().contains("--nesterov"));
+        let words = ["centripetal", "import", "f", "--out", "o", "--mean", "-0.5,0,1", "--std", "1,1,1"];
+        assert!(Cli::try_parse_from(with_negative_values(words.map(OsString::from))).is_ok());
+        for (option, value, expected) in [
+            ("--mean", "nan", "a finite number"),
+            ("--std", "-1", "over 0"),
+            ("--std", "1e-60", "over 0"),
+            ("--mean", "1e60", "32 bits"),
+        ] {
+            let words = ["centripetal", "import", "f", "--out", "o", option, value].map(OsString::from);
+            let text = Cli::try_parse_from(with_negative_values(words)).unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+        // Words behind -- are no options.
+        let words = ["centripetal", "eval", "--data", "embedded", "--", "-1"].map(OsString::from);
+        assert!(Cli::try_parse_from(with_negative_values(words)).is_ok());
+    }
+
+    #[test]
+    fn schedules_are_refused_in_the_unit_that_was_given() {
+        let recipe = |words: &[&str]| {
+            let base = ["centripetal", "train", "lenet", "--data", "embedded"];
+            match Cli::try_parse_from(base.iter().chain(words)).unwrap().command {
+                Some(Command::Train(args)) => args.recipe,
+                other => panic!("{other:?}"),
+            }
+        };
+        let refused = |words: &[&str]| recipe(words).schedule(0.1, 100).unwrap_err().to_string();
+        assert_eq!(
+            refused(&["--schedule", "step", "--milestones", "7.5,5"]),
+            "reading --milestones: expected ascending epochs, found 7.5,5"
+        );
+        assert_eq!(
+            refused(&["--warmup", "12"]),
+            "reading --warmup: expected at most the run's 10 epochs, found 12 epochs"
+        );
+        let schedule = recipe(&["--schedule", "step", "--milestones", "5,7.5"]).schedule(0.1, 100).unwrap();
+        assert_eq!(schedule.decay, Decay::Step { milestones: vec![500, 750], gamma: 0.1 });
     }
 
     #[test]

@@ -32,8 +32,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Autotune, Cli, Command, DataArgs, Variation};
 use crate::data::{self, Splits};
+use crate::driver_words::hushed;
 use crate::pipelines::Pipelines;
-use crate::progress::Console;
+use crate::progress::{Console, grouped};
 use crate::{command_line, files, tuning};
 
 /// How a command ended.
@@ -86,7 +87,7 @@ struct Scene {
 impl Scene {
     /// Opens the device and says which and why.
     fn open_device(&self) -> Result<Arc<Device>> {
-        let device = Arc::new(block_on(Device::open(self.choice))?);
+        let device = Arc::new(hushed(|| block_on(Device::open(self.choice)))?);
         self.console.device(device.info());
         if self.autotune == Autotune::On {
             tuning::load(&device);
@@ -116,6 +117,9 @@ impl Scene {
         let mut splits = data::open(&args.data, variation, seed)?;
         for note in &splits.notes {
             self.console.note(note);
+        }
+        for warning in warnings(splits.train.as_ref(), splits.test.as_ref()) {
+            self.console.warn(&warning);
         }
         if let Some((name, checkpoint)) = network {
             check_fit(&self.console, name, checkpoint, splits.train.as_ref())?;
@@ -227,8 +231,11 @@ fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn 
         console.warn(&format!("{name} knows {classes} classes, {} has {needed}", data.name()));
     }
     let known = &checkpoint.provenance.classes;
-    if let Some((class, (ours, theirs))) =
-        known.iter().zip(data.classes()).enumerate().find(|(_, (ours, theirs))| ours != theirs)
+    if let Some((class, (ours, theirs))) = known
+        .iter()
+        .zip(data.classes())
+        .enumerate()
+        .find(|(_, (ours, theirs))| ours != theirs && data::composed(ours) != data::composed(theirs))
     {
         console.warn(&format!(
             "{name} was trained on {}, whose class {class} is {ours:?}; in {} it is {theirs:?}. Answers count as right by \
@@ -238,6 +245,67 @@ fn check_fit(console: &Console, name: &str, checkpoint: &Checkpoint, data: &dyn 
         ));
     }
     Ok(())
+}
+
+/// How many times the images of another class a class may have before it is worth a word.
+const IMBALANCE: usize = 10;
+
+/// What is likely to spoil a training on `train` that is tested on `test`: one class alone, classes that one side lacks,
+/// classes of very different sizes.
+fn warnings(train: &dyn Dataset, test: &dyn Dataset) -> Vec<String> {
+    let names = train.classes();
+    let count = |data: &dyn Dataset| {
+        let mut counts = vec![0usize; names.len()];
+        (0..data.len()).for_each(|index| counts[data.label(index) as usize] += 1);
+        counts
+    };
+    let (trained, tested) = (count(train), count(test));
+    let mut warnings = Vec::new();
+    let there: Vec<usize> = (0..names.len()).filter(|&class| trained[class] > 0).collect();
+    if let [class] = there[..] {
+        warnings.push(format!(
+            "all {} training images are of one class, {}: a network learns nothing from them but to say so",
+            grouped(train.len() as u64),
+            names[class]
+        ));
+    }
+    for (counts, others, side, other) in
+        [(&trained, &tested, "training", "test"), (&tested, &trained, "test", "training")]
+    {
+        let lacking: Vec<&str> = (0..names.len())
+            .filter(|&class| counts[class] == 0 && others[class] > 0)
+            .map(|class| names[class].as_str())
+            .collect();
+        if !lacking.is_empty() {
+            warnings.push(format!("{} {other} images but no {side} images", some(&lacking)));
+        }
+    }
+    let by_count = |&class: &usize| trained[class];
+    if let (Some(least), Some(most)) =
+        (there.iter().copied().min_by_key(by_count), there.iter().copied().max_by_key(by_count))
+        && trained[most] >= IMBALANCE * trained[least]
+    {
+        warnings.push(format!(
+            "{} has {} training images and {} has {}, {:.0} to 1: the accuracy of all images says little about small classes; \
+             eval states that of each",
+            names[most],
+            grouped(trained[most] as u64),
+            names[least],
+            grouped(trained[least] as u64),
+            trained[most] as f64 / trained[least] as f64
+        ));
+    }
+    warnings
+}
+
+/// The beginning of a sentence about classes of these names.
+fn some(names: &[&str]) -> String {
+    const NAMED: usize = 5;
+    match names {
+        [name] => format!("the class {name} has"),
+        _ if names.len() <= NAMED => format!("the classes {} have", names.join(", ")),
+        _ => format!("{} classes ({}, ...) have", names.len(), names[..NAMED].join(", ")),
+    }
 }
 
 /// The images of `splits`, whose training images have the fingerprint `training`, as settings: by them a run knows its data
@@ -276,7 +344,25 @@ fn named(model: &str) -> Result<Named> {
 
 /// Builds a zoo model.
 fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models::Shortcut) -> Result<Graph> {
-    models::build(name, &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) })
+    let of = |input| {
+        models::build(
+            name,
+            &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) },
+        )
+    };
+    of(input).map_err(|error| {
+        // Which layer has nothing left to look at says little: how large an image must be can be tried.
+        let mut sides = 1..=LARGEST_TRIED;
+        match sides.find(|&side| of(Shape::new(input.c, side, side)).is_ok()) {
+            Some(side) if error.kind() == ErrorKind::Shape && input.h.min(input.w) < side => {
+                Error::new(ErrorKind::Shape, format!("building {name}"))
+                    .expected(format!("images of at least {side} x {side} pixels"))
+                    .found(format!("{} x {}", input.h, input.w))
+                    .next(format!("Images of a folder are resized by --data folder@{side}:DIR"))
+            }
+            _ => error,
+        }
+    })
 }
 
 /// Refuses a network whose answers are not finite numbers, while `doing` something that would pass it on.
@@ -286,6 +372,9 @@ fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models:
 fn answers(model: &Model, doing: &str) -> Result<()> {
     block_on(check_answers(&Arc::new(Device::cpu("one image is answered")), model, doing))
 }
+
+/// Side of an image to which a network's smallest is looked for.
+const LARGEST_TRIED: usize = 512;
 
 /// A command that the user can type, for `next` lines.
 fn command(words: &[&str]) -> String {

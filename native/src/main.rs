@@ -5,6 +5,7 @@ mod cache;
 mod command_line;
 mod commands;
 mod data;
+mod driver_words;
 mod files;
 mod filters;
 mod html;
@@ -20,19 +21,16 @@ mod tuning;
 use std::panic;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::args::Cli;
 use crate::commands::Outcome;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("no message");
         let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
         eprintln!("error: a fault in centripetal{place}: {}. Please report it", one_line(what));
     }));
-    match panic::catch_unwind(|| stop::install().and_then(|()| commands::run(cli))) {
+    match panic::catch_unwind(|| stop::install(cli.common.quiet).and_then(|()| commands::run(cli))) {
         Ok(Ok(Outcome::Done(()))) => ExitCode::SUCCESS,
         Ok(Ok(Outcome::Interrupted)) => ExitCode::from(stop::INTERRUPTED),
         Ok(Err(error)) => {

@@ -32,17 +32,15 @@ impl Console {
 
     /// A line that should not be missed, on stderr.
     pub(crate) fn warn(&self, text: &str) {
-        line(&mut std::io::stderr(), &format!("warning: {text}"));
+        self.note(&format!("warning: {text}"));
     }
 
-    /// Says where is computed and why; with `--json` the document says it.
+    /// Says where is computed and why.
     pub(crate) fn device(&self, info: &DeviceInfo) {
-        if !(self.quiet && self.json) {
-            line(&mut std::io::stderr(), &format!("device: {}", describe(info)));
-        }
+        self.note(&format!("device: {}", describe(info)));
     }
 
-    /// The result, on stdout: `document` with `--json`, else `text`.
+    /// The result, on stdout: `document` with `--json`, else `text`, unless nothing but errors is wanted.
     ///
     /// # Errors
     /// When the document cannot be written as JSON.
@@ -51,6 +49,8 @@ impl Console {
         let text = if self.json {
             json = to_json(document)?;
             &json
+        } else if self.quiet {
+            return Ok(());
         } else {
             text
         };

@@ -10,17 +10,21 @@ pub(crate) const INTERRUPTED: u8 = 130;
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler.
+/// Installs the handler, which says what it does unless `quiet`.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the system refuses.
-pub(crate) fn install() -> Result<()> {
-    ctrlc::set_handler(|| {
+pub(crate) fn install(quiet: bool) -> Result<()> {
+    ctrlc::set_handler(move || {
         // Outside training there is nothing to save.
         if !TRAINING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\ninterrupted: finishing the step and writing the checkpoint (once more ends at once)");
+        if !quiet {
+            eprintln!(
+                "\ninterrupted: finishing the step and writing the checkpoint (once more ends at once)"
+            );
+        }
     })
     .map_err(|error| Error::new(ErrorKind::Io, "installing the handler for Ctrl-C").found(error))
 }

@@ -490,12 +490,11 @@ fn bad_data_is_told() {
     fails(&dir, &mnist, &["train-labels-idx1-ubyte", "2049"]);
     idx("train-labels-idx1-ubyte", 2049, &[2], &[0]);
     fails(&dir, &mnist, &["train-labels-idx1-ubyte"]);
-    fails(&dir, &["train", "lenet", "--data", "imagenet:x"], &["--data", "cifar10:DIR"]);
     fails(&dir, &["train", "lenett", "--data", "synthetic"], &["lenet", "lenett, which is no file either"]);
     fails(&dir, &["train", "lenet", "--data", "synthetic", "--classes", "2"], &["at least 10", "2"]);
     fails(&dir, &["train", "lenet", "--data", "synthetic", "--train-limit", "999999"], &["999999"]);
     fails(&dir, &["train", "lenet", "--data", "synthetic", "--milestones", "3"], &["--schedule step"]);
-    fails(&dir, &["train", "lenet", "--data", "synthetic", "--warmup", "99"], &["warm-up"]);
+    fails(&dir, &["train", "lenet", "--data", "synthetic", "--warmup", "99"], &["--warmup", "10 epochs"]);
 
     let folder = dir.path().join("pictures");
     for split in ["train", "val"] {
@@ -560,6 +559,8 @@ fn usage_is_checked_before_anything_else() {
         &["prune", "f", "--data", "embedded", "--keep", "0"],
         &["prune", "f", "--data", "embedded", "--keep", "1/2", "--widths", "w"],
         &["prune", "f", "--data", "embedded", "--method", "magic"],
+        &["train", "lenet", "--data", "imagenet:x"],
+        &["train", "lenet", "--data", "embedded", "--lr", "-0.1"],
         &["train", "lenet", "--data", "embedded", "--nonsense"],
         &["train", "lenet"],
         &["train", "lenet", "--data", "embedded", "--resume", "--force"],

@@ -13,6 +13,7 @@ pub mod idx;
 pub mod loader;
 pub mod memory;
 pub mod normalized;
+pub mod picture;
 pub mod synthetic;
 
 pub use augment::{Augment, Flip};

@@ -179,7 +179,9 @@ fn max_pool2d_backward(args: Args<'_>) {
 fn max_pool2d_forward_fast(args: Args<'_>) {
     let (p, [x], [y, index]) = args.unpack::<MaxPool2dParams, 1, 2>();
     let (h, w, windows, q) = (p.h as usize, p.w as usize, (p.p * p.q) as usize, p.q as usize);
-    let whole = [p.r, p.s, p.stride_h, p.stride_w, p.padding_h, p.padding_w] == [2, 2, 2, 2, 0, 0];
+    // Windows in pairs of pixels, none of which sticks out, as one that rounds up may.
+    let inside = 2 * p.p <= p.h && 2 * p.q <= p.w;
+    let whole = inside && [p.r, p.s, p.stride_h, p.stride_w, p.padding_h, p.padding_w] == [2, 2, 2, 2, 0, 0];
     simd::for_each_part_of_two(y, index, windows, |plane, y, index| {
         let index: &mut [u32] = bytemuck::cast_slice_mut(index);
         let x = &x[plane * h * w..][..h * w];

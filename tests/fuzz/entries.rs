@@ -4,9 +4,9 @@
 #[path = "../../native/src/data/picture.rs"]
 mod picture;
 
-use std::io::Cursor;
 use std::ops::Range;
 
+use centripetal::data::picture as outline;
 use centripetal::data::{Source, cifar, files, idx};
 use centripetal::device::Tuning;
 use centripetal::formats::onnx::{self, Options};
@@ -26,7 +26,7 @@ const CEILING: usize = 64 << 20;
 const GRAPH_CEILING: usize = 256 << 20;
 
 /// The pixels of a picture at its ceiling, once more in another format, and what its decoder holds.
-const PICTURE_CEILING: usize = 3 * picture::CEILING as usize;
+const PICTURE_CEILING: usize = 3 * outline::CEILING as usize;
 
 /// A reader of bytes.
 pub(crate) struct Entry {
@@ -119,11 +119,13 @@ fn picked(bytes: &[u8]) -> Result<()> {
 }
 
 fn picture(bytes: &[u8]) -> Result<()> {
-    let failed = |error| Error::new(ErrorKind::Data, "reading a picture").found(error);
-    let header = picture::header(Cursor::new(bytes)).map_err(failed)?;
-    assert!(header.size.0 > 0 && header.size.1 > 0, "a picture has pixels");
-    let shape = [if header.grey { 1 } else { 3 }, 5, 4];
-    let image = picture::pixels(Cursor::new(bytes)).map_err(failed)?;
+    let failed = |why: &str| Error::new(ErrorKind::Data, "reading a picture").found(why);
+    let outline = outline::inspect(bytes).map_err(failed)?;
+    let (width, height) = outline.size();
+    assert!(width > 0 && height > 0, "a picture has pixels");
+    let shape = [if outline.grey { 1 } else { 3 }, 5, 4];
+    let image = picture::pixels(bytes).map_err(|why| failed(&why))?;
+    assert_eq!((image.width(), image.height()), (width, height), "a picture has the size that was told");
     let mut out = vec![0; shape.iter().product()];
     let mut rng = Rng::new(bytes.len() as u64);
     for part in [Part::whole(&image), Part::middle(&image, shape), Part::random(&image, shape, 8, &mut rng)] {

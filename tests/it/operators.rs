@@ -281,8 +281,11 @@ fn max_pooling() {
         let x_len = n * x_shape.len();
         // Few values, so that there are ties: the first one must win everywhere.
         let x: Vec<f32> = random(1, x_len).iter().map(|x| (x * 3.0).round()).collect();
-        for &[kernel, stride, padding] in WINDOWS {
-            let pool = MaxPool2d { kernel, stride, padding, trailing: None };
+        // Windows that stick out at the end, too, as where sizes are rounded up.
+        let windows =
+            WINDOWS.iter().flat_map(|window| [None, Some([1, 1])].map(|trailing| (window, trailing)));
+        for (&[kernel, stride, padding], trailing) in windows {
+            let pool = MaxPool2d { kernel, stride, padding, trailing };
             let Ok(y_shape) = pool.output_shape(&[x_shape]) else { continue };
             let case = format!("{n} of {x_shape}, {pool:?}");
             let params = pool.params(n, x_shape, y_shape);

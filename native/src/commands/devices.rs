@@ -7,12 +7,13 @@ use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::Scene;
+use crate::driver_words::hushed;
 use crate::progress::{describe, table};
 use crate::tuning;
 
 pub(super) fn run(scene: &Scene) -> Result<()> {
-    let adapters = block_on(adapters());
-    let taken = block_on(Device::open(scene.choice))?;
+    let adapters = hushed(|| block_on(adapters()));
+    let taken = hushed(|| block_on(Device::open(scene.choice)))?;
     let mut text = if adapters.is_empty() {
         "no adapters: no GPU and no software Vulkan driver is installed\n".to_owned()
     } else {
@@ -37,7 +38,7 @@ pub(super) fn run(scene: &Scene) -> Result<()> {
     let mut failed = Vec::new();
     for (name, choice) in devices {
         scene.console.note(&format!("testing every kernel on {name}"));
-        let tested = block_on(Device::open(choice)).and_then(|device| {
+        let tested = hushed(|| block_on(Device::open(choice))).and_then(|device| {
             tuning::load(&device);
             block_on(selftest::run(&device)).map(|checks| (checks, device.tuning()))
         });

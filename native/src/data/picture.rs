@@ -1,14 +1,12 @@
-//! One PNG or JPEG: its header, and its pixels as planes. Bytes in, bytes out: the fuzz targets have this file too.
+//! The pixels of one PNG or JPEG as planes. Bytes in, bytes out: the fuzz targets have this file too.
 
-use std::io::{BufRead, Seek};
+use std::io::Cursor;
 
+use centripetal::data::picture::{self, CEILING, Outline};
 use centripetal::rng::Rng;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
-
-/// Most bytes that the pixels of one picture may take, and that its decoder may take beside them: 64 million pixels in
-/// colour. Checked in the header, before any memory is taken.
-pub(crate) const CEILING: u64 = 192 << 20;
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageReader, Limits, RgbImage};
 
 /// The part of an image's sides that is kept of it, cut out of its middle, where images are made smaller: 224 of 256, as is
 /// usual for photographs.
@@ -17,43 +15,58 @@ const MIDDLE: (u32, u32) = (7, 8);
 /// Tries for a random part that lies within the image.
 const TRIES: usize = 10;
 
-/// What is known of a picture without decoding it.
-pub(crate) struct Header {
-    /// Width, height.
-    pub(crate) size: (u32, u32),
-    pub(crate) grey: bool,
-}
+/// What lies behind a transparent pixel.
+const PAPER: u16 = 255;
 
-/// A decoder for `content`, which is what its first bytes say: files are often named png and are jpeg.
-fn decoder<'a>(content: impl BufRead + Seek + 'a) -> ImageResult<impl ImageDecoder + 'a> {
+/// The pixels of `content` as they are seen: turned as EXIF says, laid on white paper where they are transparent, 8 bits a
+/// channel, one channel or three. `content` is what its first bytes say: files are often named png and are jpeg.
+///
+/// # Errors
+/// What [`picture::inspect`] finds, so that no decoder fills in what is missing; then those of the decoder.
+pub(crate) fn pixels(content: &[u8]) -> Result<DynamicImage, String> {
+    let outline = picture::inspect(content)?;
+    let failed = |error: image::ImageError| error.to_string();
+    let mut reader =
+        ImageReader::new(Cursor::new(content)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(CEILING);
-    let mut reader = ImageReader::new(content).with_guessed_format()?;
     reader.limits(limits);
-    let decoder = reader.into_decoder()?;
-    if decoder.total_bytes() > CEILING {
-        let ((width, height), most) = (decoder.dimensions(), CEILING >> 20);
-        let told = format!("{width} x {height} pixels, over the ceiling of {most} MiB: make it smaller");
-        return Err(ImageError::IoError(std::io::Error::other(told)));
+    Ok(turned(flat(reader.decode().map_err(failed)?), &outline))
+}
+
+fn turned(mut image: DynamicImage, outline: &Outline) -> DynamicImage {
+    if let Some(orientation) = Orientation::from_exif(outline.orientation) {
+        image.apply_orientation(orientation);
     }
-    Ok(decoder)
+    image
 }
 
-/// Reads the header of `content`.
-///
-/// # Errors
-/// Those of the decoder, and a picture over [`CEILING`].
-pub(crate) fn header<'a>(content: impl BufRead + Seek + 'a) -> ImageResult<Header> {
-    let decoder = decoder(content)?;
-    Ok(Header { size: decoder.dimensions(), grey: !decoder.color_type().has_color() })
-}
-
-/// The pixels of `content`.
-///
-/// # Errors
-/// As [`header`].
-pub(crate) fn pixels<'a>(content: impl BufRead + Seek + 'a) -> ImageResult<DynamicImage> {
-    DynamicImage::from_decoder(decoder(content)?)
+/// `image` without transparency and with 8 bits a channel.
+fn flat(image: DynamicImage) -> DynamicImage {
+    let over = |level: u8, alpha: u8| {
+        let (level, alpha) = (u16::from(level), u16::from(alpha));
+        // At most 255 * 255 and a half: a number of 16 bits.
+        ((level * alpha + PAPER * (255 - alpha) + 127) / 255) as u8
+    };
+    let (width, height) = (image.width(), image.height());
+    match (image.color().has_color(), image.color().has_alpha()) {
+        (false, false) => DynamicImage::ImageLuma8(image.into_luma8()),
+        (true, false) => DynamicImage::ImageRgb8(image.into_rgb8()),
+        (false, true) => {
+            let image = image.into_luma_alpha8();
+            DynamicImage::ImageLuma8(GrayImage::from_fn(width, height, |x, y| {
+                let [level, alpha] = image.get_pixel(x, y).0;
+                image::Luma([over(level, alpha)])
+            }))
+        }
+        (true, true) => {
+            let image = image.into_rgba8();
+            DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, |x, y| {
+                let [red, green, blue, alpha] = image.get_pixel(x, y).0;
+                image::Rgb([red, green, blue].map(|level| over(level, alpha)))
+            }))
+        }
+    }
 }
 
 /// A part of an image.
