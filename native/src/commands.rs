@@ -277,6 +277,14 @@ fn build(name: &str, input: Shape, classes: usize, width: f64, shortcut: models:
     models::build(name, &models::ModelConfig { width, shortcut, ..models::ModelConfig::new(input, classes) })
 }
 
+/// The names of classes in a line.
+fn named_classes(names: &[String]) -> String {
+    const NAMED: usize = 10;
+    let more = names.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{tail}", names[..names.len().min(NAMED)].join(", "))
+}
+
 /// A command that the user can type, for `next` lines.
 fn command(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| command_line::quoted(word)).collect();

@@ -945,7 +945,7 @@ fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
     {
         std::os::unix::fs::symlink("../secret.bin", dir.path().join("net/link.bin")).expect("a link");
         write("net/link.onnx", &onnx_with_weights_in("link.bin"));
-        fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of it"]);
+        fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of its folder"]);
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use centripetal::Shape;
 use centripetal::data::{Augment, Normalization};
 use centripetal::device::{Device, Tuning};
-use centripetal::formats::{Checkpoint, Provenance, Stage, Training, onnx, state_dict};
+use centripetal::formats::{Description, Checkpoint, Provenance, Stage, Training, onnx, state_dict};
 use centripetal::graph::{Coupling, GraphBuilder};
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig};
@@ -94,7 +94,7 @@ fn main() {
     let slim = Checkpoint { clusters: None, training: None, ..whole.clone() };
     write("checkpoint", "wide", &whole.to_bytes().expect("writes"));
     write("checkpoint", "slim", &slim.to_bytes().expect("writes"));
-    write("onnx", "ours", &onnx::export(&whole.model).expect("exports"));
+    write("onnx", "ours", &onnx::export(&whole.model, &Description::default()).expect("exports"));
 
     let config = ModelConfig { width: 0.1, ..ModelConfig::new(Shape::new(1, 12, 12), 4) };
     let lenet = Model::random(models::build("lenet", &config).expect("builds"), 1);
