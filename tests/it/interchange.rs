@@ -497,6 +497,8 @@ fn of_several_outputs_the_logits_are_taken_and_the_choice_is_told() {
     let embedding = linear("features", "embedding", 5, 3);
     let upon = linear("embedding", "upon", 6, 5);
     let head = linear("features", "head", 7, 3);
+    let map = [floats("k", &[5, 3, 1, 1], &[0.5; 15]), node("Conv", &["x", "k"], &["map"], &[])].concat();
+    let pooled = node("GlobalAveragePool", &["map"], &["pooled"], &[]);
     for (parts, outputs, taken, classes) in [
         (vec![&trunk, &logits], vec!["features", "logits"], "logits", 4),
         (vec![&trunk, &logits], vec!["logits", "features"], "logits", 4),
@@ -505,6 +507,9 @@ fn of_several_outputs_the_logits_are_taken_and_the_choice_is_told() {
         // Heads of training beside the logits.
         (vec![&trunk, &logits, &head, &embedding], vec!["logits", "head", "embedding"], "logits", 4),
         (vec![&trunk, &logits], vec!["features", "m"], "features", 3),
+        // A convolution whose maps are pooled last.
+        (vec![&map, &pooled], vec!["map", "pooled"], "pooled", 5),
+        (vec![&map, &pooled], vec!["pooled", "map"], "pooled", 5),
     ] {
         let parts: Vec<Vec<u8>> = parts.into_iter().cloned().collect();
         let bytes = file_of((FLOAT, &[1, 3, 4, 5]), &outputs, 17, &[], &parts);

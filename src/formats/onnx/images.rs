@@ -252,10 +252,12 @@ pub(super) fn normalization(
     stated: Option<Range>,
 ) -> Images {
     let Preparation { lines, chain } = preparation(model, affine);
-    let prepares = lines.iter().any(|&line| line != Line::SAME);
-    let mut ranges = lines.iter().map(|line| line.range());
+    // What reads a channel as it is says nothing of its range.
+    let telling: Vec<Line> = lines.into_iter().filter(|&line| line != Line::SAME).collect();
+    let prepares = !telling.is_empty();
+    let mut ranges = telling.iter().map(|line| line.range());
     let first = ranges.next().flatten();
-    let fitting = first.filter(|_| prepares && ranges.all(|range| range == first));
+    let fitting = first.filter(|_| ranges.all(|range| range == first));
     let (range, because) = match (numbers, stated, fitting) {
         (Numbers::Whole(kind), ..) => {
             (Range::Bytes, format!("its input is {kind}, which takes pixels of 0 to 255"))
@@ -266,7 +268,7 @@ pub(super) fn normalization(
             format!("its first nodes normalise images by numbers that fit pixels of {}", range.told()),
         ),
         (_, None, None) if prepares => {
-            let Line { scale, offset } = lines[0];
+            let Line { scale, offset } = telling[0];
             let reason = format!(
                 "its first nodes make {scale} x + {offset} of an image, which fits pixels neither of 0 to 255 nor of 0 to 1; what \
                  they take is assumed to be normalised already"

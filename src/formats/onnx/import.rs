@@ -468,14 +468,22 @@ fn image_shape(
     };
     let batch = side(0)?.unwrap_or(1);
     let [second, third, fourth] = [side(1)?, side(2)?, side(3)?];
-    // TensorFlow's networks begin by moving the channels; without that, a picture has few of them.
-    let moves = graph.nodes.iter().any(|node| {
+    // TensorFlow's networks begin by moving the channels, perhaps after normalising; without that, a picture has few of them.
+    let mut pictures = BTreeSet::from([image.name]);
+    let mut moves = false;
+    for node in &graph.nodes {
         let perm = match node.attribute("perm") {
             Some(schema::Attribute::Ints(perm)) => perm.as_slice(),
             _ => &[],
         };
-        node.op == "Transpose" && node.inputs.first() == Some(&image.name) && perm == [0, 3, 1, 2]
-    });
+        if node.inputs.iter().any(|name| pictures.contains(name)) {
+            match node.op {
+                "Transpose" => moves |= perm == [0, 3, 1, 2],
+                "Cast" | "Identity" | "Add" | "Sub" | "Mul" | "Div" => pictures.extend(&node.outputs),
+                _ => {}
+            }
+        }
+    }
     let few = |side: Option<usize>| side.is_some_and(|side| side <= 4);
     let last = moves || (few(fourth) && !few(second));
     let stated = if last { [fourth, second, third] } else { [second, third, fourth] };

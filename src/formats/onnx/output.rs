@@ -7,8 +7,20 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 const MOST_OUTPUTS: usize = 16;
 
 /// Operators that give the numbers of their first input, or a softmax of them.
-const PASSING: [&str; 9] =
-    ["Cast", "Dropout", "Flatten", "Identity", "LogSoftmax", "Reshape", "Softmax", "Squeeze", "Unsqueeze"];
+const PASSING: [&str; 6] = ["Cast", "Dropout", "Identity", "LogSoftmax", "Softmax", "Unsqueeze"];
+
+/// Operators behind which there is one number a channel, or a vector.
+const FLATTENING: [&str; 7] =
+    ["AveragePool", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "Reshape", "Squeeze"];
+
+/// What an output ends in.
+struct End<'a> {
+    output: &'a str,
+    /// What its last linear layer or convolution gives.
+    layer: &'a str,
+    /// Whether it is surely no map of pixels.
+    is_vector: bool,
+}
 
 /// The output to take, and a sentence about the choice if there was one.
 ///
@@ -46,7 +58,7 @@ pub(super) fn chosen<'a>(
         return Ok((first, None));
     }
     let initializers: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
-    let layers: Vec<(&str, &str)> = graph
+    let ends: Vec<End<'_>> = graph
         .outputs
         .iter()
         .take(MOST_OUTPUTS)
@@ -55,11 +67,12 @@ pub(super) fn chosen<'a>(
             let sides = output.dims.as_deref().and_then(|dims| dims.get(2..)).unwrap_or_default();
             sides.iter().all(|side| side.is_none_or(|side| side <= 1))
         })
-        .filter_map(|output| layer(output.name, &producers, &initializers).map(|layer| (output.name, layer)))
+        .filter_map(|output| end(output.name, &producers, &initializers))
         .collect();
     let built_upon: BTreeSet<&str> =
-        layers.iter().flat_map(|&(_, layer)| before(layer, &producers, &layers)).collect();
-    let best = layers.iter().find(|(_, layer)| !built_upon.contains(layer)).map(|(name, _)| *name);
+        ends.iter().flat_map(|end| before(end.layer, &producers, &ends)).collect();
+    let mut last = ends.iter().filter(|end| !built_upon.contains(end.layer));
+    let best = last.clone().find(|end| end.is_vector).or_else(|| last.next()).map(|end| end.output);
     let others: Vec<&str> = names.iter().copied().filter(|&name| name != best.unwrap_or(first)).collect();
     let note = match best {
         Some(name) => format!(
@@ -74,43 +87,46 @@ pub(super) fn chosen<'a>(
     Ok((best.unwrap_or(first), Some(note)))
 }
 
-/// The output of the linear layer or convolution that `name` ends in.
-fn layer<'a>(
-    mut name: &'a str,
+/// What `output` ends in, if that is a linear layer or a convolution.
+fn end<'a>(
+    output: &'a str,
     producers: &HashMap<&'a str, &'a Node<'a>>,
     initializers: &HashSet<&str>,
-) -> Option<&'a str> {
+) -> Option<End<'a>> {
     let is_constant = |name: &&str| {
         initializers.contains(name) || producers.get(name).is_some_and(|node| node.op == "Constant")
     };
+    let (mut name, mut is_vector) = (output, false);
     // A cycle, which is refused later, has no more nodes than the file.
     for _ in 0..producers.len() {
         let node = producers.get(name)?;
-        let computed = || node.inputs.iter().find(|name| !name.is_empty() && !is_constant(name));
         name = match node.op {
-            "Gemm" | "MatMul" | "Conv" => return Some(name),
+            "Gemm" | "MatMul" => return Some(End { output, layer: name, is_vector: true }),
+            "Conv" => return Some(End { output, layer: name, is_vector }),
             op if PASSING.contains(&op) => node.inputs.first()?,
+            op if FLATTENING.contains(&op) => {
+                is_vector = true;
+                node.inputs.first()?
+            }
             // A bias of its own, or a temperature.
-            "Add" | "Sub" | "Mul" | "Div" if node.inputs.iter().any(|name| is_constant(&name)) => computed()?,
+            "Add" | "Sub" | "Mul" | "Div" if node.inputs.iter().any(|name| is_constant(&name)) => {
+                node.inputs.iter().find(|name| !name.is_empty() && !is_constant(name))?
+            }
             _ => return None,
         };
     }
     None
 }
 
-/// Those of `layers` that the output `of` is computed from.
-fn before<'a>(
-    of: &'a str,
-    producers: &HashMap<&'a str, &'a Node<'a>>,
-    layers: &[(&'a str, &'a str)],
-) -> Vec<&'a str> {
+/// The layers of `ends` that `of` is computed from.
+fn before<'a>(of: &'a str, producers: &HashMap<&'a str, &'a Node<'a>>, ends: &[End<'a>]) -> Vec<&'a str> {
     let mut seen: HashSet<&str> = HashSet::from([of]);
     let mut stack = vec![of];
     let mut found = Vec::new();
     while let Some(name) = stack.pop() {
         for &input in producers.get(name).iter().flat_map(|node| &node.inputs) {
             if seen.insert(input) {
-                if layers.iter().any(|(_, layer)| *layer == input) {
+                if ends.iter().any(|end| end.layer == input) {
                     found.push(input);
                 }
                 stack.push(input);
