@@ -302,6 +302,7 @@ fn what_a_user_or_the_metadata_says_of_images_wins() {
     assert_eq!((&imported.images.normalization, imported.images.source), (&Some(given), Source::Given));
     let fed = |channel: usize, p: f64| (p / 255.0 - [0.1, 0.2, 0.3][channel]) / 0.5 - f64::from(MU[channel]);
     same("given", &means(fed), &answers(&imported));
+    assert!(imported.images.reason.contains("which normalise images too"), "{}", imported.images.reason);
 
     let pool = [node("GlobalAveragePool", &["x"], &["y"], &[])];
     for (range, std) in [("NominalRange_0_255", 1.0 / 255.0), ("Normalized_0_1", 1.0)] {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use centripetal::data::Normalization;
 use centripetal::formats::onnx::Source;
+use centripetal::formats::state_dict::Unwrapped;
 use centripetal::formats::{Checkpoint, Description, Kind, Provenance, Stage, description, onnx, state_dict};
 use centripetal::graph::Graph;
 use centripetal::model::{Model, Tensors};
@@ -262,16 +263,11 @@ fn state_dict(scene: &Scene, args: &ImportArgs, name: &str, content: &[u8]) -> R
     if !unwrapped.prefix.is_empty() {
         scene.console.note(&format!("{:?} in front of the tensors' names is left out", unwrapped.prefix));
     }
-    let missing = |what: &str, layer: &str| {
-        Error::new(ErrorKind::Checkpoint, format!("importing {name}"))
-            .expected(format!("the tensor {layer} of {architecture}, which tells {what}"))
-            .found(format!("{} tensors without it", unwrapped.tensors.len()))
-            .next("Another --model may be the right one; --input and --classes say it too")
-    };
     let (first, last) = (first_filters(&named), last_layer(&named));
     let side = |layer: &str, axis: usize| unwrapped.tensors.get(layer)?.dims.get(axis).copied();
-    let classes =
-        args.classes.or_else(|| side(&last, 0)).ok_or_else(|| missing("the number of classes", &last))?;
+    let Some(classes) = args.classes.or_else(|| side(&last, 0)) else {
+        return misfit(name, unwrapped, named, &last);
+    };
     if classes < 2 {
         return Err(Error::new(ErrorKind::Shape, format!("importing {name}"))
             .expected("at least two classes")
@@ -285,7 +281,7 @@ fn state_dict(scene: &Scene, args: &ImportArgs, name: &str, content: &[u8]) -> R
         (Some(input), _) => input,
         (None, Some(input)) => input,
         (None, None) => {
-            let channels = side(&first, 1).ok_or_else(|| missing("the channels of images", &first))?;
+            let Some(channels) = side(&first, 1) else { return misfit(name, unwrapped, named, &first) };
             let fits = |side: &usize| {
                 build(architecture, Shape::new(channels, *side, *side), classes, args.width, shortcut)
                     .is_ok_and(|graph| has_linears_of(&graph, &unwrapped.tensors))
@@ -325,6 +321,15 @@ fn state_dict(scene: &Scene, args: &ImportArgs, name: &str, content: &[u8]) -> R
         reason: reason.to_owned(),
         description,
     })
+}
+
+/// Complains of tensors without `layer`, by which those of the other layers that are missing are named too.
+fn misfit(name: &str, unwrapped: Unwrapped, graph: Graph, layer: &str) -> Result<Network> {
+    state_dict::fit(name, unwrapped, graph)?;
+    Err(Error::new(ErrorKind::Checkpoint, format!("importing {name}"))
+        .expected(format!("the tensor {layer}"))
+        .found("tensors without it")
+        .next("Another --model may be the right one"))
 }
 
 /// Sides of images that are tried where a linear layer's width depends on them.

@@ -648,6 +648,84 @@ mod tests {
         assert_eq!(sum, floats(&[2, 3], &[0.0, 1.0, 2.0, -6.0, -5.0, -4.0]));
     }
 
+    /// Where each number of a tensor of `dims` is in one of `own`, which repeats along its sides of 1: by arithmetic for every
+    /// number, as a check of what runs along them.
+    fn spread(dims: &[usize], own: &[usize]) -> Vec<usize> {
+        let missing = dims.len() - own.len();
+        let place = |at: usize| {
+            let (mut rest, mut place, mut step) = (at, 0, 1);
+            for axis in (0..dims.len()).rev() {
+                let side = axis.checked_sub(missing).map_or(1, |axis| own[axis]);
+                place += if side == 1 { 0 } else { rest % dims[axis] * step };
+                step *= side;
+                rest /= dims[axis];
+            }
+            place
+        };
+        (0..dims.iter().product()).map(place).collect()
+    }
+
+    fn numbered(dims: &[usize]) -> Constant {
+        let len = dims.iter().product::<usize>();
+        floats(dims, &(0..len).map(|at| (at * 7 % 11) as f32 - 4.5).collect::<Vec<f32>>())
+    }
+
+    #[test]
+    fn runs_give_what_arithmetic_for_every_number_gives() {
+        let mut rng = crate::rng::Rng::new(5);
+        for _ in 0..400 {
+            let rank = 1 + rng.below(4);
+            let dims: Vec<usize> = (0..rank).map(|_| 1 + rng.below(4)).collect();
+            // Two tensors that together make `dims`: some sides 1, some left out in front.
+            let mut part = || {
+                let sides: Vec<usize> =
+                    dims.iter().map(|&side| if rng.below(3) == 0 { 1 } else { side }).collect();
+                sides[rng.below(rank)..].to_vec()
+            };
+            let (a, b) = (numbered(&part()), numbered(&part()));
+            let found = Constant::combined("Sub", &a, &b).expect("fits");
+            let (x, y) = (a.floats(), b.floats());
+            let expected: Vec<f32> = spread(&found.dims, &a.dims)
+                .into_iter()
+                .zip(spread(&found.dims, &b.dims))
+                .map(|(at, other)| x[at] - y[other])
+                .collect();
+            assert_eq!(found.data, Data::Floats(expected), "{:?} and {:?}", a.dims, b.dims);
+
+            let whole = numbered(&dims);
+            let axes: Vec<usize> = (0..rank).filter(|_| rng.below(2) == 0).collect();
+            let kept: Vec<usize> =
+                (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { dims[axis] }).collect();
+            let mut sums = vec![0f64; kept.iter().product()];
+            for (at, place) in spread(&dims, &kept).into_iter().enumerate() {
+                sums[place] += f64::from(whole.floats()[at]);
+            }
+            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+            let found = whole.reduced("ReduceSum", &axes, true).expect("fits");
+            assert_eq!(found, floats(&kept, &sums), "{dims:?} over {axes:?}");
+
+            let mut perm: Vec<usize> = (0..rank).collect();
+            for at in (1..rank).rev() {
+                perm.swap(at, rng.below(at + 1));
+            }
+            let found = whole.transposed(&perm).expect("a permutation");
+            let mut back = vec![0; rank];
+            perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+            assert_eq!(found.transposed(&back), Ok(whole.clone()), "{perm:?}");
+            let steps = steps(&dims);
+            let place = |at: usize| {
+                let (mut rest, mut place) = (at, 0);
+                for axis in (0..rank).rev() {
+                    place += rest % found.dims[axis] * steps[perm[axis]];
+                    rest /= found.dims[axis];
+                }
+                place
+            };
+            let expected: Vec<f32> = (0..whole.len()).map(|at| whole.floats()[place(at)]).collect();
+            assert_eq!(found.data, Data::Floats(expected), "{perm:?} of {dims:?}");
+        }
+    }
+
     #[test]
     fn weights_are_standardised() {
         let x = floats(&[2, 2, 2], &[1.0, 3.0, 5.0, 7.0, 0.0, 0.0, 2.0, 6.0]);

@@ -243,6 +243,23 @@ fn preparation(model: &Model, affine: &BTreeSet<String>) -> Preparation {
     Preparation { lines, chain }
 }
 
+/// What images are normalised with if whoever imports the file says so, and what the network does to them besides.
+pub(super) fn given(
+    model: &Model,
+    affine: &BTreeSet<String>,
+    numbers: Numbers,
+    normalization: Normalization,
+) -> Images {
+    let mut reason = "as --mean and --std say".to_owned();
+    if let Numbers::Whole(kind) = numbers {
+        reason += &format!(", although its input is {kind}, which takes pixels of 0 to 255");
+    }
+    if preparation(model, affine).lines.iter().any(|&line| line != Line::SAME) {
+        reason += "; its first nodes, which normalise images too, stay in the network";
+    }
+    Images { normalization: Some(normalization), source: Source::Given, reason }
+}
+
 /// Takes what normalises the images at the front of `model` out of it, where that can be done, and says what images are to be
 /// normalised with. `stated` is the range that the file's metadata names.
 pub(super) fn normalization(

@@ -272,8 +272,7 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
     }
     answers(name, output, &model)?;
     let images = if let Some(given) = &options.normalization {
-        let reason = "as --mean and --std say".to_owned();
-        Images { normalization: Some(given.clone()), source: Source::Given, reason }
+        images::given(&model, &affine, numbers, given.clone())
     } else if let Some(described) = &description.normalization {
         let reason = "as its metadata says".to_owned();
         Images { normalization: Some(described.clone()), source: Source::Described, reason }

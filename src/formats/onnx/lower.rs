@@ -364,8 +364,10 @@ impl<'a> Importer<'a, '_> {
         if !alone || !over_classes {
             let what = if at == 0 { "the images of a batch" } else { "something else than the classes" };
             return Err(format!(
-                "over axis {stated} of {:?}, {what}; only one over the classes is read, by leaving it out",
-                x.dims
+                "over axis {stated} of {:?}, {what}; only one over the classes is read, by leaving it out; --output {:?} takes the \
+                 network up to it",
+                x.dims,
+                node.inputs.first().unwrap_or(&"")
             ));
         }
         let note = format!("its last {} is left out: outputs are the logits before it", node.op);

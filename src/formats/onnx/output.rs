@@ -109,7 +109,7 @@ fn end<'a>(
                 node.inputs.first()?
             }
             // A bias of its own, or a temperature.
-            "Add" | "Sub" | "Mul" | "Div" if node.inputs.iter().any(|name| is_constant(&name)) => {
+            "Add" | "Sub" | "Mul" | "Div" if node.inputs.iter().any(is_constant) => {
                 node.inputs.iter().find(|name| !name.is_empty() && !is_constant(name))?
             }
             _ => return None,
