@@ -87,6 +87,7 @@ fn main() {
         images: 8,
         fingerprint: 7,
         rollbacks: 0,
+        restarted: false,
         step: 3,
         momentum,
     };
@@ -94,7 +95,8 @@ fn main() {
     let slim = Checkpoint { clusters: None, training: None, ..whole.clone() };
     write("checkpoint", "wide", &whole.to_bytes().expect("writes"));
     write("checkpoint", "slim", &slim.to_bytes().expect("writes"));
-    write("onnx", "ours", &onnx::export(&whole.model, &Description::default()).expect("exports"));
+    let description = Description::of(&whole.provenance, whole.model.graph.input);
+    write("onnx", "ours", &onnx::export(&whole.model, &description).expect("exports"));
 
     let config = ModelConfig { width: 0.1, ..ModelConfig::new(Shape::new(1, 12, 12), 4) };
     let lenet = Model::random(models::build("lenet", &config).expect("builds"), 1);
