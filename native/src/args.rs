@@ -790,13 +790,17 @@ pub(crate) struct InfoArgs {
     centripetal import weights.safetensors --model vgg16 --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616 --out runs/vgg\n\n\
     From PyTorch: torch.onnx.export(model.eval(), images, \"network.onnx\"), or\n\
     safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\").\n\
-    Names of a state_dict as in akamaster/pytorch_resnet_cifar10 and torchvision; a `module.` in front is dropped.")]
+    Names of a state_dict as in akamaster/pytorch_resnet_cifar10 and torchvision; a prefix of all names (`module.`, `model.backbone.`) is left out.\n\
+    What a file is, its content says, not its name. Files of `export` bring their mean, deviation and class names.")]
 pub(crate) struct ImportArgs {
     /// A classifier in ONNX, or a state_dict in safetensors
     #[arg(value_name = "FILE")]
     pub(crate) weights: PathBuf,
     #[arg(long, value_name = "MODEL", help = format!("Architecture of a state_dict: {}", NAMES.join(", ")))]
     pub(crate) model: Option<String>,
+    /// Output of an ONNX file that gives the logits, or any value within it [default: of several, the first that ends in a linear layer or a convolution]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) output: Option<String>,
     /// Put a batch norm behind every convolution of an ONNX file that has none; it is the identity until it is trained
     #[arg(long)]
     pub(crate) insert_bn: bool,
@@ -809,10 +813,10 @@ pub(crate) struct ImportArgs {
     /// Residual shortcuts: projection or a [default: from the tensors' names]
     #[arg(long, value_name = "KIND")]
     pub(crate) shortcut: Option<Shortcut>,
-    /// Shape of an image [default: as an ONNX file says; else 32x32, channels from the first filters]
+    /// Shape of an image [default: as an ONNX file or a file of `export` says; else the usual side of the model, 32 or 224, and the channels of its first filters]
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub(crate) input: Option<Shape>,
-    /// Means that its images were normalised with, of the range 0 to 1 [default: .485,.456,.406 for three channels]
+    /// Means that its images were normalised with, of the range 0 to 1 [default: as the file says or its first nodes do it; else .485,.456,.406 for three channels]
     #[arg(
         long,
         value_name = "A,B,C",
@@ -821,7 +825,7 @@ pub(crate) struct ImportArgs {
         value_parser = finite
     )]
     pub(crate) mean: Vec<f32>,
-    /// Standard deviations, likewise [default: .229,.224,.225 for three channels]
+    /// Standard deviations, likewise [default: as the file says; else .229,.224,.225 for three channels]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "mean", value_parser = deviation)]
     pub(crate) std: Vec<f32>,
     /// Folder for base.safetensors
@@ -838,7 +842,10 @@ pub(crate) struct ImportArgs {
     centripetal export runs/lenet-embedded/slim.safetensors --onnx slim.onnx --fold-bn\n  \
     centripetal export runs/lenet-embedded/slim.safetensors --safetensors weights.safetensors\n\n\
     In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"weights.safetensors\")).\n\
-    ONNX: opset 17, input `input` of any batch, output `logits`.")]
+    ONNX: opset 17, input `input` of any batch, output `logits`. What to feed (layout, range, mean, deviation) and the class\n\
+    names are in both files, as JSON in the metadata entry `centripetal.description`: in onnxruntime\n\
+    json.loads(session.get_modelmeta().custom_metadata_map[\"centripetal.description\"]), in safetensors\n\
+    safe_open(FILE, \"np\").metadata(). `import` reads it back.")]
 #[group(id = "target", required = true, multiple = true, args = ["safetensors", "onnx"])]
 pub(crate) struct ExportArgs {
     /// The checkpoint

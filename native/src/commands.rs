@@ -376,6 +376,14 @@ fn answers(model: &Model, doing: &str) -> Result<()> {
 /// Side of an image to which a network's smallest is looked for.
 const LARGEST_TRIED: usize = 512;
 
+/// The names of classes in a line.
+fn named_classes(names: &[String]) -> String {
+    const NAMED: usize = 10;
+    let more = names.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{tail}", names[..names.len().min(NAMED)].join(", "))
+}
+
 /// A command that the user can type, for `next` lines.
 fn command(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| command_line::quoted(word)).collect();

@@ -3,9 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::{Model, TensorData, Tensors};
-use crate::sort;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A safetensors file taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,19 +97,69 @@ pub(super) fn serialize<'t>(
     safetensors::serialize(views, metadata).map_err(|error| fail(&error))
 }
 
-/// Fits the tensors of the file `name` to `graph`: `module.` prefixes and counters are dropped.
+/// Tensors without what a wrapper put in front of their names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unwrapped {
+    /// The tensors, those that had the prefix without it; counters are left out.
+    pub tensors: Tensors,
+    /// The prefix, such as `module.` or `model.backbone.`; empty where there is none.
+    pub prefix: String,
+    /// How many of the network's tensors have it.
+    pub found: usize,
+}
+
+/// Finds the prefix that makes the most of the file's names those of `graph`, and takes it away. Wrappers put many there
+/// (`module.`, `_orig_mod.`, `model.`, `backbone.`, one in the other), so it is found and not listed.
+pub fn unwrapped(tensors: Tensors, graph: &Graph) -> Unwrapped {
+    /// Dots of a name behind which the network's own name may begin.
+    const DEEPEST: usize = 12;
+    let needed: HashSet<String> = graph.parameters().into_iter().map(|(_, key, _)| key).collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for key in tensors.keys() {
+        let begins = key.match_indices('.').take(DEEPEST).map(|(at, _)| at + 1);
+        for at in std::iter::once(0).chain(begins).filter(|&at| needed.contains(&key[at..])) {
+            *counts.entry(&key[..at]).or_insert(0) += 1;
+        }
+    }
+    // Of equally good ones the shortest, which is none where the names are right as they are.
+    let best = counts.iter().max_by_key(|(prefix, count)| (**count, std::cmp::Reverse(prefix.len())));
+    let (prefix, found) = best.map_or((String::new(), 0), |(prefix, count)| ((*prefix).to_owned(), *count));
+    let mut own = Tensors::new();
+    let mut others = Tensors::new();
+    for (key, tensor) in tensors.into_iter().filter(|(key, _)| !key.ends_with("num_batches_tracked")) {
+        match key.strip_prefix(&prefix) {
+            Some(name) => own.insert(name.to_owned(), tensor),
+            None => others.insert(key, tensor),
+        };
+    }
+    // A name that both have is that of the prefix; the other one's tensor is unexpected under a name that says so.
+    for (key, tensor) in others {
+        let key = if own.contains_key(&key) { format!("{key} (without {prefix})") } else { key };
+        own.insert(key, tensor);
+    }
+    Unwrapped { tensors: own, prefix, found }
+}
+
+/// Fits the tensors of the file `name` to `graph`: counters are dropped, and a prefix of all names, as [`unwrapped`] finds it.
 ///
 /// # Errors
-/// [`ErrorKind::Checkpoint`] naming every missing, unexpected and misshapen tensor; [`ErrorKind::Numeric`] for NaN.
+/// [`ErrorKind::Checkpoint`] naming every missing, unexpected and misshapen tensor, and the prefix; [`ErrorKind::Numeric`]
+/// for NaN.
 pub fn import(name: &str, tensors: Tensors, graph: Graph) -> Result<Model> {
-    let named = tensors
-        .into_iter()
-        .map(|(key, tensor)| (key.strip_prefix("module.").unwrap_or(&key).to_owned(), tensor))
-        .filter(|(key, _)| !key.ends_with("num_batches_tracked"));
-    let mut given: Tensors = sort::gather(named);
+    fit(name, unwrapped(tensors, &graph), graph)
+}
+
+/// As [`import`], of tensors that were unwrapped already.
+///
+/// # Errors
+/// Those of [`import`].
+pub fn fit(name: &str, unwrapped: Unwrapped, graph: Graph) -> Result<Model> {
+    let Unwrapped { tensors: mut given, prefix, found } = unwrapped;
     let mut fitted = Tensors::new();
     let mut wrong = Vec::new();
-    for (_, key, spec) in graph.parameters() {
+    let parameters = graph.parameters();
+    let needed = parameters.len();
+    for (_, key, spec) in parameters {
         match given.remove(&key) {
             Some(tensor) if tensor.dims == spec.dims => {
                 fitted.insert(key, tensor);
@@ -124,10 +173,15 @@ pub fn import(name: &str, tensors: Tensors, graph: Graph) -> Result<Model> {
         const SHOWN: usize = 8;
         let more = wrong.len().saturating_sub(SHOWN);
         let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let under = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!(", {found} of {needed} of which the file has under the prefix {prefix:?}")
+        };
         return Err(Error::new(ErrorKind::Checkpoint, format!("importing {name}"))
-            .expected(format!("the tensors of {}", graph.name))
+            .expected(format!("the tensors of {}{under}", graph.name))
             .found(format!("{}{tail}", wrong.into_iter().take(SHOWN).collect::<Vec<_>>().join("; ")))
-            .next("Another --model, --width, --classes or --shortcut may be the right one"));
+            .next("Another --model, --width, --classes, --input or --shortcut may be the right one"));
     }
     let model = Model { graph, tensors: fitted };
     model.validate()?;
@@ -137,6 +191,7 @@ pub fn import(name: &str, tensors: Tensors, graph: Graph) -> Result<Model> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::{self, ModelConfig};
 
     #[test]
     fn halves_convert_exactly() {
@@ -151,6 +206,49 @@ mod tests {
         }
         assert!(half_to_f32(0x7E00).is_nan());
         assert_eq!(half_to_f32(0xFC00), f32::NEG_INFINITY);
+    }
+
+    /// The tensors of a small network, their names behind `prefix`.
+    fn prefixed(graph: &Graph, prefix: &str) -> Tensors {
+        let model = Model::random(graph.clone(), 1);
+        model.tensors.into_iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor)).collect()
+    }
+
+    #[test]
+    fn any_prefix_of_all_names_is_taken_away() {
+        let input = crate::Shape::new(1, 8, 8);
+        for model in ["lenet", "mobilenet_v1"] {
+            let config = ModelConfig { width: 0.1, ..ModelConfig::new(input, 3) };
+            let graph = models::build(model, &config).expect("a zoo model");
+            let plain = prefixed(&graph, "");
+            for prefix in ["", "module.", "_orig_mod.", "module._orig_mod.", "model.backbone.", "a b.c."] {
+                let mut tensors = prefixed(&graph, prefix);
+                let counter = TensorData { dims: Vec::new(), data: vec![1.0] };
+                tensors.insert(format!("{prefix}bn1.num_batches_tracked"), counter);
+                let found = unwrapped(tensors.clone(), &graph);
+                assert_eq!((found.prefix.as_str(), found.found), (prefix, plain.len()), "{model}");
+                assert_eq!(import("x", tensors, graph.clone()).expect("fits").tensors, plain, "{prefix}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_not_all_have_is_named_with_what_is_missing() {
+        let config = ModelConfig { width: 0.1, ..ModelConfig::new(crate::Shape::new(1, 8, 8), 3) };
+        let graph = models::build("lenet", &config).expect("a zoo model");
+        let mut tensors = prefixed(&graph, "backbone.");
+        let head = tensors.remove("backbone.fc.weight").expect("a head");
+        tensors.insert("head.weight".to_owned(), head.clone());
+        tensors.insert("conv1.weight".to_owned(), head);
+        let error = import("x", tensors, graph).expect_err("no head").to_string();
+        for part in [
+            "11 of 12 of which the file has under the prefix \"backbone.\"",
+            "fc.weight is missing",
+            "head.weight is not part of it",
+            "conv1.weight (without backbone.) is not part of it",
+        ] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
     }
 
     #[test]

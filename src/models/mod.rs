@@ -90,6 +90,18 @@ pub const NAMES: &[&str] = &[
     "googlenet",
 ];
 
+/// The shape of the images that the model called `name` was designed for; `None` for a name that is not in [`NAMES`].
+pub fn usual_input(name: &str) -> Option<Shape> {
+    let side = match name {
+        "lenet" => return Some(Shape::new(1, 28, 28)),
+        "resnet20" | "resnet32" | "resnet44" | "resnet56" | "resnet110" | "resnet164" | "vgg16"
+        | "densenet40" => 32,
+        _ if NAMES.contains(&name) => 224,
+        _ => return None,
+    };
+    Some(Shape::new(3, side, side))
+}
+
 /// Largest width factor and class count: larger ones are mistakes.
 const MOST: f64 = 64.0;
 const MOST_CLASSES: usize = 100_000;
@@ -174,6 +186,18 @@ mod tests {
             assert!(build(name, &tiny).is_ok(), "{name} of next to no width, on odd sides");
         }
         assert!(build("resnet21", &ModelConfig::new(Shape::new(3, 32, 32), 7)).is_err());
+    }
+
+    #[test]
+    fn every_name_has_a_usual_input_that_it_takes() {
+        for name in NAMES {
+            let input = usual_input(name).expect("a zoo model");
+            let config = ModelConfig { width: 0.05, ..ModelConfig::new(input, 3) };
+            assert_eq!(build(name, &config).expect("builds").input, input);
+        }
+        let side = |name: &str| usual_input(name).map(|input| input.h);
+        assert_eq!(["lenet", "resnet56", "mobilenet_v2"].map(side), [Some(28), Some(32), Some(224)]);
+        assert_eq!(usual_input("resnet21"), None);
     }
 
     #[test]

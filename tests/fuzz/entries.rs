@@ -10,7 +10,7 @@ use centripetal::data::picture as outline;
 use centripetal::data::{Source, cifar, files, idx};
 use centripetal::device::Tuning;
 use centripetal::formats::onnx::{self, Options};
-use centripetal::formats::{Checkpoint, state_dict};
+use centripetal::formats::{Checkpoint, Description, state_dict};
 use centripetal::graph::{Coupling, Graph};
 use centripetal::models::{self, ModelConfig};
 use centripetal::plan::{Mode, Plan};
@@ -81,14 +81,14 @@ fn weights(bytes: &[u8]) -> Result<()> {
 }
 
 fn onnx(bytes: &[u8]) -> Result<()> {
-    let options = Options { name: "test".to_owned(), input: None };
+    let options = Options { name: "test".to_owned(), ..Options::default() };
     let mut beside = |location: &str, part: Range<u64>| match location {
         "weights.bin" => Ok(vec![0; part.end.min(4096).saturating_sub(part.start) as usize]),
         _ => Err(Error::new(ErrorKind::Io, format!("reading {location}")).found("no such file")),
     };
     let model = onnx::import("file", bytes, &options, &mut beside)?.model;
     look(&model.graph)?;
-    onnx::export(&model).map(drop)
+    onnx::export(&model, &Description::default()).map(drop)
 }
 
 fn idx(bytes: &[u8]) -> Result<()> {

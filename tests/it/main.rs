@@ -4,6 +4,7 @@ mod formula;
 mod golden;
 mod gradients;
 mod harness;
+mod interchange;
 mod kernels;
 mod lossless;
 mod onnx;

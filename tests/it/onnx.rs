@@ -3,7 +3,7 @@
 use crate::formula;
 use centripetal::device::Device;
 use centripetal::formats::onnx::{self, Options};
-use centripetal::formats::state_dict;
+use centripetal::formats::{Description, state_dict};
 use centripetal::graph::{Coupling, Graph, GraphBuilder};
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig, Shortcut};
@@ -26,7 +26,7 @@ fn no_file(location: &str, _: Range<u64>) -> Result<Vec<u8>> {
 }
 
 fn import(bytes: &[u8]) -> Result<Model> {
-    let options = Options { name: "test".into(), input: None };
+    let options = Options { name: "test".into(), ..Options::default() };
     onnx::import("test.onnx", bytes, &options, &mut no_file).map(|imported| imported.model)
 }
 
@@ -82,8 +82,8 @@ fn files_of_pytorch_give_pytorchs_answers() {
     ] {
         let model = import(&fixture(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         same(file, &answers[name].data, &logits(&model), 1e-5);
-        let back =
-            import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let back = import(&onnx::export(&model, &Description::default()).expect("exports"))
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
         same(&format!("{file} and back"), &answers[name].data, &logits(&back), 1e-5);
     }
 }
@@ -99,7 +99,7 @@ fn a_file_of_keras_gives_kerass_answers() {
         row.iter_mut().for_each(|x| *x -= mean);
     }
     same("keras.onnx", &answers["centred"].data, &logits, 1e-5);
-    let back = import(&onnx::export(&model).expect("exports")).expect("imports");
+    let back = import(&onnx::export(&model, &Description::default()).expect("exports")).expect("imports");
     assert_eq!(back.graph.macs().expect("MACs"), model.graph.macs().expect("MACs"));
 }
 
@@ -182,15 +182,15 @@ fn what_is_exported_is_imported() {
         let model = lively(graph);
         let name = &model.graph.name;
         let expected = logits(&model);
-        let back =
-            import(&onnx::export(&model).expect("exports")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let back = import(&onnx::export(&model, &Description::default()).expect("exports"))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         same(name, &expected, &logits(&back), 1e-5);
         if name != "everything" {
             assert_eq!(back.tensors, model.tensors, "{name}: names and numbers");
         }
         let folded = rewrite::fold_batch_norms(&model).expect("folds");
         same(&format!("{name}, folded"), &expected, &logits(&folded), 1e-4);
-        let back = import(&onnx::export(&folded).expect("exports"))
+        let back = import(&onnx::export(&folded, &Description::default()).expect("exports"))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         same(&format!("{name}, folded and back"), &expected, &logits(&back), 1e-4);
         let inserted = rewrite::insert_batch_norms(&folded).expect("inserts");
@@ -237,8 +237,8 @@ fn truncated_files_are_told_and_flipped_bits_do_no_harm() {
 }
 
 /// Messages of protobuf, enough to write hostile files.
-mod raw {
-    pub(super) fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) mod raw {
+    pub(crate) fn varint(mut value: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         while value > 127 {
             bytes.push(value as u8 | 128);
@@ -248,19 +248,19 @@ mod raw {
         bytes
     }
 
-    pub(super) fn int(field: u64, value: i64) -> Vec<u8> {
+    pub(crate) fn int(field: u64, value: i64) -> Vec<u8> {
         [varint(field << 3), varint(value as u64)].concat()
     }
 
-    pub(super) fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
+    pub(crate) fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
         [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
     }
 
-    pub(super) fn text(field: u64, value: &str) -> Vec<u8> {
+    pub(crate) fn text(field: u64, value: &str) -> Vec<u8> {
         bytes(field, value.as_bytes())
     }
 
-    pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
+    pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
         let mut message = Vec::new();
         inputs.iter().for_each(|name| message.extend(text(1, name)));
         outputs.iter().for_each(|name| message.extend(text(2, name)));
@@ -269,21 +269,25 @@ mod raw {
         bytes(1, &message)
     }
 
-    pub(super) fn ints(name: &str, values: &[i64]) -> Vec<u8> {
+    pub(crate) fn ints(name: &str, values: &[i64]) -> Vec<u8> {
         let mut message = text(1, name);
         values.iter().for_each(|&value| message.extend(int(8, value)));
         message.extend(int(20, 7));
         message
     }
 
-    pub(super) fn tensor(name: &str, dims: &[i64], kind: i64, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn flag(name: &str, value: i64) -> Vec<u8> {
+        [text(1, name), int(3, value), int(20, 2)].concat()
+    }
+
+    pub(crate) fn tensor(name: &str, dims: &[i64], kind: i64, data: &[u8]) -> Vec<u8> {
         let mut message = Vec::new();
         dims.iter().for_each(|&side| message.extend(int(1, side)));
         message.extend([int(2, kind), text(8, name), bytes(9, data)].concat());
         bytes(5, &message)
     }
 
-    pub(super) fn info(field: u64, name: &str, dims: &[i64]) -> Vec<u8> {
+    pub(crate) fn info(field: u64, name: &str, dims: &[i64]) -> Vec<u8> {
         let mut shape = Vec::new();
         dims.iter().for_each(|&side| shape.extend(bytes(1, &int(1, side))));
         let kind = bytes(1, &[int(1, 1), bytes(2, &shape)].concat());
@@ -291,7 +295,7 @@ mod raw {
     }
 
     /// A file over images of 1x3x8x8 with these parts of its graph, and output `y`.
-    pub(super) fn file(parts: &[Vec<u8>]) -> Vec<u8> {
+    pub(crate) fn file(parts: &[Vec<u8>]) -> Vec<u8> {
         let graph = [parts.concat(), info(11, "x", &[1, 3, 8, 8]), info(12, "y", &[])].concat();
         [int(1, 8), bytes(7, &graph), bytes(8, &[text(1, ""), int(2, 17)].concat())].concat()
     }
@@ -482,7 +486,7 @@ fn numbers_in_other_files_stay_in_the_folder() {
 
 #[test]
 fn written_out_forms_are_known_again() {
-    use raw::{node, tensor};
+    use raw::{flag, node, tensor};
     let number = |name: &str, value: f32| tensor(name, &[], 1, &value.to_le_bytes());
     let sixth_first =
         [node("Mul", &["clip", "sixth"], &["gate"], &[]), node("Mul", &["x", "gate"], &["z"], &[])];
@@ -498,7 +502,7 @@ fn written_out_forms_are_known_again() {
             node("Clip", &["more", "zero", "six"], &["clip"], &[]),
             multiplied.concat(),
             node("GlobalAveragePool", &["z"], &["means"], &[]),
-            node("Softmax", &["means"], &["parts"], &[]),
+            node("Softmax", &["means"], &["parts"], &[flag("axis", 1)]),
             node("Flatten", &["parts"], &["flat"], &[]),
             node("Identity", &["flat"], &["y"], &[]),
         ]))

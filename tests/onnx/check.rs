@@ -4,7 +4,7 @@
 //! `cargo run --release --example onnx_check -- FILE.onnx IMAGES.safetensors OUT`
 
 use centripetal::device::Device;
-use centripetal::formats::{onnx, state_dict};
+use centripetal::formats::{Description, onnx, state_dict};
 use centripetal::graph::Coupling;
 use centripetal::model::{Model, TensorData, Tensors};
 use centripetal::plan::{Arenas, Keep, Mode, Plan};
@@ -35,7 +35,7 @@ fn run() -> Result<()> {
     let (path, out) = (Path::new(file), Path::new(out));
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let options = onnx::Options { name, input: None };
+    let options = onnx::Options { name, ..Default::default() };
     let imported = onnx::import(file, &read(path)?, &options, &mut |location, part| {
         let mut file = std::fs::File::open(folder.join(location)).map_err(|error| io(location, error))?;
         let mut bytes = Vec::new();
@@ -67,6 +67,7 @@ fn run() -> Result<()> {
     let slim = surgery::cut(&identical, &clusters)?;
     println!("slim: {} MACs, {} parameters", slim.graph.macs()?, slim.graph.parameter_count());
 
+    let description = Description { normalization: imported.images.normalization, ..Description::default() };
     let mut logits = Tensors::new();
     for (name, model) in [("wide", &wide), ("identical", &identical), ("slim", &slim)] {
         logits.insert(name.to_owned(), forward(model, &images)?);
@@ -74,8 +75,11 @@ fn run() -> Result<()> {
             let path = out.join(name);
             std::fs::write(&path, content).map_err(|error| io(&path.display().to_string(), error))
         };
-        write(&format!("{name}.onnx"), onnx::export(model)?)?;
-        write(&format!("{name}-folded.onnx"), onnx::export(&rewrite::fold_batch_norms(model)?)?)?;
+        write(&format!("{name}.onnx"), onnx::export(model, &description)?)?;
+        write(
+            &format!("{name}-folded.onnx"),
+            onnx::export(&rewrite::fold_batch_norms(model)?, &description)?,
+        )?;
     }
     let content = state_dict::write(&logits, None)?;
     std::fs::write(out.join("logits.safetensors"), content).map_err(|error| io("logits", error))

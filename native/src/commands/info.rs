@@ -1,6 +1,8 @@
 //! `info`: layers, shapes, cost, memory and coupled layers.
 
 use centripetal::Result;
+use centripetal::formats::Description;
+use centripetal::formats::description::normalised;
 use centripetal::graph::{Coupling, Graph, Group};
 use centripetal::ops::Op;
 use centripetal::plan::{Layout, Mode, Plan};
@@ -15,12 +17,13 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     let (graph, origin) = match named(&args.model)? {
         Named::Zoo(name) => (build(&name, args.input, args.classes, args.width, args.shortcut)?, None),
         Named::File(checkpoint) => {
+            let description = Description::of(&checkpoint.provenance, checkpoint.model.graph.input);
             let origin = json!({
                 "provenance": checkpoint.provenance,
                 "has_clusters": checkpoint.clusters.is_some(),
                 "step": checkpoint.training.as_ref().map(|training| training.step),
             });
-            (checkpoint.model.graph, Some(origin))
+            (checkpoint.model.graph, Some((origin, description)))
         }
     };
     let shapes = graph.shapes()?;
@@ -55,8 +58,9 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
     let memory = args.batch.map(|batch| memory(&graph, batch)).transpose()?;
 
     let mut text = format!("{}, images of {}, {} classes\n", graph.name, graph.input, graph.classes()?);
-    if let Some(origin) = &origin {
+    if let Some((origin, description)) = &origin {
         text += &told_origin(origin);
+        text += &told_description(description);
     }
     text += &format!("\n{}", layer_table(&layers));
     text +=
@@ -77,7 +81,7 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
         "layers": layers,
         "groups": groups,
         "memory": memory,
-        "checkpoint": origin,
+        "checkpoint": origin.map(|(origin, _)| origin),
     });
     scene.console.result(&text, &document)
 }
@@ -119,6 +123,18 @@ fn told_origin(origin: &Value) -> String {
     let step = origin["step"].as_u64().map_or(String::new(), |step| format!(", after step {step}"));
     let data = if text("data").is_empty() { "unknown data".to_owned() } else { text("data") };
     format!("{} network of {data}, seed {}{step}\n", text("stage"), provenance["seed"])
+}
+
+/// How images are normalised, and the classes.
+fn told_description(description: &Description) -> String {
+    let images = match &description.normalization {
+        Some(normalization) => normalised(normalization),
+        None => "normalised by the statistics of the data set that it is used on".to_owned(),
+    };
+    match description.classes.as_slice() {
+        [] => format!("images: {images}\n"),
+        names => format!("images: {images}\nclasses: {}\n", super::named_classes(names)),
+    }
 }
 
 fn layer_table(layers: &[Value]) -> String {

@@ -1,6 +1,8 @@
 //! Tensors that are known before the network runs: initialisers, constants, and what follows from them.
 
 use super::schema::{MOST_DIMS, Tensor};
+use super::walk::{Walk, steps};
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// Most numbers of a constant.
@@ -163,16 +165,24 @@ impl Constant {
     }
 
     /// As floats.
-    pub(super) fn to_floats(&self) -> Vec<f32> {
+    pub(super) fn floats(&self) -> Cow<'_, [f32]> {
         match &self.data {
-            Data::Floats(values) => values.clone(),
-            Data::Ints(values) => values.iter().map(|&x| x as f32).collect(),
+            Data::Floats(values) => Cow::Borrowed(values),
+            Data::Ints(values) => Cow::Owned(values.iter().map(|&x| x as f32).collect()),
+        }
+    }
+
+    /// The same, of a constant that nobody else needs.
+    pub(super) fn into_floats(self) -> Vec<f32> {
+        match self.data {
+            Data::Floats(values) => values,
+            Data::Ints(values) => values.into_iter().map(|x| x as f32).collect(),
         }
     }
 
     /// The only number.
     pub(super) fn scalar(&self) -> Result<f32, Problem> {
-        match self.to_floats()[..] {
+        match self.floats()[..] {
             [value] => Ok(value),
             _ => Err(format!("{} numbers where one belongs", self.len())),
         }
@@ -187,14 +197,6 @@ impl Constant {
         Ok(self)
     }
 
-    fn pick(&self, dims: Vec<usize>, places: &[usize]) -> Self {
-        let data = match &self.data {
-            Data::Floats(values) => Data::Floats(places.iter().map(|&at| values[at]).collect()),
-            Data::Ints(values) => Data::Ints(places.iter().map(|&at| values[at]).collect()),
-        };
-        Constant { dims, data }
-    }
-
     /// With dimensions in the order `perm`.
     pub(super) fn transposed(&self, perm: &[usize]) -> Result<Self, Problem> {
         let mut sorted = perm.to_vec();
@@ -203,21 +205,13 @@ impl Constant {
             return Err(format!("the order {perm:?} of {} dimensions", self.dims.len()));
         }
         let dims: Vec<usize> = perm.iter().map(|&axis| self.dims[axis]).collect();
-        let mut strides = vec![1; self.dims.len()];
-        for axis in (1..self.dims.len()).rev() {
-            strides[axis - 1] = strides[axis] * self.dims[axis];
-        }
-        let places: Vec<usize> = (0..self.len())
-            .map(|at| {
-                let (mut rest, mut place) = (at, 0);
-                for (&side, &axis) in dims.iter().zip(perm).rev() {
-                    place += rest % side * strides[axis];
-                    rest /= side;
-                }
-                place
-            })
-            .collect();
-        Ok(self.pick(dims, &places))
+        let steps = steps(&self.dims);
+        let walk = Walk::new(dims.iter().zip(perm).map(|(&side, &axis)| (side, [steps[axis]])));
+        let data = match &self.data {
+            Data::Floats(values) => Data::Floats(taken(values, &walk)),
+            Data::Ints(values) => Data::Ints(taken(values, &walk)),
+        };
+        Ok(Constant { dims, data })
     }
 
     /// The entries `indices` along `axis`.
@@ -232,19 +226,17 @@ impl Constant {
         if total > MOST_FOLDED.max(self.len()) {
             return Err(format!("{total} numbers gathered"));
         }
-        let mut places = Vec::with_capacity(total);
-        for block in 0..outer {
-            for &index in indices {
-                places.extend((0..inner).map(|at| (block * side + index) * inner + at));
-            }
-        }
         let mut dims = self.dims.clone();
         if scalar {
             dims.remove(axis);
         } else {
             dims[axis] = indices.len();
         }
-        Ok(self.pick(dims, &places))
+        let data = match &self.data {
+            Data::Floats(values) => Data::Floats(entries(values, outer, side, inner, indices)),
+            Data::Ints(values) => Data::Ints(entries(values, outer, side, inner, indices)),
+        };
+        Ok(Constant { dims, data })
     }
 
     /// Constants one after the other along `axis`.
@@ -280,7 +272,7 @@ impl Constant {
             }
             Data::Ints(values)
         } else {
-            let floats: Vec<Vec<f32>> = parts.iter().map(|part| part.to_floats()).collect();
+            let floats: Vec<Cow<'_, [f32]>> = parts.iter().map(|part| part.floats()).collect();
             let mut values = Vec::new();
             for block in 0..outer {
                 for (part, floats) in parts.iter().zip(&floats) {
@@ -322,63 +314,64 @@ impl Constant {
         if total > MOST_SPREAD.max(a.len()).max(b.len()) {
             return Err(format!("{dims:?} numbers"));
         }
-        let place = |of: &[usize], at: usize| {
-            let (mut rest, mut place, mut stride) = (at, 0, 1);
-            for axis in (0..rank).rev() {
-                let own = side(of, axis);
-                place += if own == 1 { 0 } else { rest % dims[axis] * stride };
-                stride *= own;
-                rest /= dims[axis].max(1);
-            }
-            place
+        let along = |of: &Constant| -> Vec<usize> {
+            let own = steps(&of.dims);
+            let missing = rank - of.dims.len();
+            let step = |axis: usize| if of.dims[axis] == 1 { 0 } else { own[axis] };
+            (0..rank).map(|axis| axis.checked_sub(missing).map_or(0, step)).collect()
         };
+        let (over_a, over_b) = (along(a), along(b));
+        let walk = Walk::new((0..rank).map(|axis| (dims[axis], [over_a[axis], over_b[axis]])));
         let truth = |holds: bool| i64::from(holds);
         let data = match (&a.data, &b.data) {
             (Data::Ints(x), Data::Ints(y)) => {
-                let apply = |at: usize| {
-                    let (x, y) = (x[place(&a.dims, at)], y[place(&b.dims, at)]);
-                    let value = match op {
-                        "Add" => x.checked_add(y),
-                        "Sub" => x.checked_sub(y),
-                        "Mul" => x.checked_mul(y),
-                        "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
-                        "Min" => Some(x.min(y)),
-                        "Max" => Some(x.max(y)),
-                        // As Python has it: with the divisor's sign.
-                        "Mod" => x
-                            .checked_rem(y)
-                            .map(|rest| if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest }),
-                        "Equal" => Some(truth(x == y)),
-                        "Greater" => Some(truth(x > y)),
-                        "Less" => Some(truth(x < y)),
-                        "And" => Some(truth(x != 0 && y != 0)),
-                        "Or" => Some(truth(x != 0 || y != 0)),
-                        _ => x.checked_div(y),
-                    };
-                    value.ok_or_else(|| format!("{x} and {y}, whose {op} is no 64-bit number"))
+                let apply: fn(i64, i64) -> Option<i64> = match op {
+                    "Add" => i64::checked_add,
+                    "Sub" => i64::checked_sub,
+                    "Mul" => i64::checked_mul,
+                    "Pow" => |x, y| u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+                    "Min" => |x, y| Some(x.min(y)),
+                    "Max" => |x, y| Some(x.max(y)),
+                    // As Python has it: with the divisor's sign.
+                    "Mod" => |x, y| {
+                        let rest = x.checked_rem(y)?;
+                        Some(if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest })
+                    },
+                    "Equal" => |x, y| Some(i64::from(x == y)),
+                    "Greater" => |x, y| Some(i64::from(x > y)),
+                    "Less" => |x, y| Some(i64::from(x < y)),
+                    "And" => |x, y| Some(i64::from(x != 0 && y != 0)),
+                    "Or" => |x, y| Some(i64::from(x != 0 || y != 0)),
+                    _ => i64::checked_div,
                 };
-                Data::Ints((0..total).map(apply).collect::<Result<_, _>>()?)
+                let mut failed = None;
+                let values = zipped(&walk, total, x, y, |x, y| {
+                    apply(x, y).unwrap_or_else(|| {
+                        failed.get_or_insert((x, y));
+                        0
+                    })
+                });
+                if let Some((x, y)) = failed {
+                    return Err(format!("{x} and {y}, whose {op} is no 64-bit number"));
+                }
+                Data::Ints(values)
             }
             _ => {
-                let (x, y) = (a.to_floats(), b.to_floats());
-                let pairs = (0..total).map(|at| (x[place(&a.dims, at)], y[place(&b.dims, at)]));
-                let compared = |holds: fn(f32, f32) -> bool| {
-                    Data::Ints(pairs.clone().map(|(x, y)| truth(holds(x, y))).collect())
-                };
-                let computed = |value: fn(f32, f32) -> f32| {
-                    Data::Floats(pairs.clone().map(|(x, y)| value(x, y)).collect())
-                };
-                match op {
-                    "Add" => computed(|x, y| x + y),
-                    "Sub" => computed(|x, y| x - y),
-                    "Mul" => computed(|x, y| x * y),
-                    "Div" => computed(|x, y| x / y),
-                    "Pow" => computed(f32::powf),
-                    "Min" => computed(f32::min),
-                    "Max" => computed(f32::max),
-                    "Equal" => compared(|x, y| x == y),
-                    "Greater" => compared(|x, y| x > y),
-                    "Less" => compared(|x, y| x < y),
+                let (x, y) = (&*a.floats(), &*b.floats());
+                match (op, y) {
+                    ("Add", _) => Data::Floats(zipped(&walk, total, x, y, |x, y| x + y)),
+                    ("Sub", _) => Data::Floats(zipped(&walk, total, x, y, |x, y| x - y)),
+                    ("Mul", _) => Data::Floats(zipped(&walk, total, x, y, |x, y| x * y)),
+                    ("Div", _) => Data::Floats(zipped(&walk, total, x, y, |x, y| x / y)),
+                    // As onnxruntime computes it.
+                    ("Pow", [2.0]) => Data::Floats(zipped(&walk, total, x, y, |x, _| x * x)),
+                    ("Pow", [3.0]) => Data::Floats(zipped(&walk, total, x, y, |x, _| x * x * x)),
+                    ("Pow", _) => Data::Floats(zipped(&walk, total, x, y, f32::powf)),
+                    ("Min", _) => Data::Floats(zipped(&walk, total, x, y, f32::min)),
+                    ("Max", _) => Data::Floats(zipped(&walk, total, x, y, f32::max)),
+                    ("Equal", _) => Data::Ints(zipped(&walk, total, x, y, |x, y| truth(x == y))),
+                    ("Greater", _) => Data::Ints(zipped(&walk, total, x, y, |x, y| truth(x > y))),
+                    ("Less", _) => Data::Ints(zipped(&walk, total, x, y, |x, y| truth(x < y))),
                     _ => return Err(format!("{op} of floats")),
                 }
             }
@@ -403,16 +396,18 @@ impl Constant {
             (Data::Ints(values), "Abs") => Data::Ints(values.iter().map(|&x| x.saturating_abs()).collect()),
             (Data::Ints(_), _) | (_, "Not") => return Err(format!("{op} of numbers of another kind")),
             (Data::Floats(values), _) => {
-                let value: fn(f32) -> f32 = match op {
-                    "Neg" => |x| -x,
-                    "Abs" => f32::abs,
-                    "Sqrt" => f32::sqrt,
-                    "Exp" => f32::exp,
-                    "Floor" => f32::floor,
-                    "Ceil" => f32::ceil,
-                    _ => |x| 1.0 / x,
-                };
-                Data::Floats(values.iter().map(|&x| value(x)).collect())
+                fn of(values: &[f32], value: impl Fn(f32) -> f32) -> Vec<f32> {
+                    values.iter().map(|&x| value(x)).collect()
+                }
+                Data::Floats(match op {
+                    "Neg" => of(values, |x| -x),
+                    "Abs" => of(values, f32::abs),
+                    "Sqrt" => of(values, f32::sqrt),
+                    "Exp" => of(values, f32::exp),
+                    "Floor" => of(values, f32::floor),
+                    "Ceil" => of(values, f32::ceil),
+                    _ => of(values, |x| 1.0 / x),
+                })
             }
         };
         Ok(Constant { dims: self.dims.clone(), data })
@@ -435,24 +430,13 @@ impl Constant {
             _ => 0.0,
         };
         let mut values = vec![start; len];
-        let number = |at: usize| match &self.data {
-            Data::Floats(values) => f64::from(values[at]),
-            Data::Ints(values) => values[at] as f64,
-        };
-        for at in 0..self.len() {
-            let (mut rest, mut place, mut stride) = (at, 0, 1);
-            for axis in (0..rank).rev() {
-                place += if is_gone(axis) { 0 } else { rest % self.dims[axis] * stride };
-                stride *= kept[axis];
-                rest /= self.dims[axis].max(1);
-            }
-            let (value, next) = (&mut values[place], number(at));
-            *value = match op {
-                "ReduceProd" => *value * next,
-                "ReduceMin" => value.min(next),
-                "ReduceMax" => value.max(next),
-                _ => *value + next,
-            };
+        let (from, to) = (steps(&self.dims), steps(&kept));
+        let walk = Walk::new(
+            (0..rank).map(|axis| (self.dims[axis], [from[axis], if is_gone(axis) { 0 } else { to[axis] }])),
+        );
+        match &self.data {
+            Data::Floats(numbers) => gathered_into(&mut values, &walk, numbers, f64::from, op),
+            Data::Ints(numbers) => gathered_into(&mut values, &walk, numbers, |x| x as f64, op),
         }
         if op == "ReduceMean" {
             let each = (self.len() / len.max(1)) as f64;
@@ -492,7 +476,7 @@ impl Constant {
                 Data::Ints((0..x.len()).map(|at| if pick(at) { x[at] } else { y[at] }).collect())
             }
             _ => {
-                let (x, y) = (x.to_floats(), y.to_floats());
+                let (x, y) = (x.floats(), y.floats());
                 Data::Floats((0..x.len()).map(|at| if pick(at) { x[at] } else { y[at] }).collect())
             }
         };
@@ -501,7 +485,7 @@ impl Constant {
 
     /// 1 where a number is not 0.
     fn truths(&self) -> Self {
-        let data = self.to_floats().iter().map(|&x| i64::from(x != 0.0)).collect();
+        let data = self.floats().iter().map(|&x| i64::from(x != 0.0)).collect();
         Constant { dims: self.dims.clone(), data: Data::Ints(data) }
     }
 
@@ -523,7 +507,7 @@ impl Constant {
 
     /// Batch normalisation over the second dimension by `[gamma, beta, mean, variance]`, or by the numbers' `own` mean and
     /// variance.
-    pub(super) fn normalised(&self, parameters: &[Vec<f32>], eps: f32, own: bool) -> Result<Self, Problem> {
+    pub(super) fn normalised(self, parameters: &[Vec<f32>], eps: f32, own: bool) -> Result<Self, Problem> {
         let &[images, channels, ..] = self.dims.as_slice() else {
             return Err(format!("batch normalisation of {:?}", self.dims));
         };
@@ -532,29 +516,113 @@ impl Constant {
         if parameters.iter().any(|numbers| numbers.len() != channels) {
             return Err(unlike());
         }
-        let x = self.to_floats();
-        let pixels = x.len() / (images * channels).max(1);
-        let mut values = x.clone();
+        let dims = self.dims.clone();
+        let mut values = self.into_floats();
+        let pixels = values.len() / (images * channels).max(1);
         let affine = gamma.iter().zip(beta);
         let statistics = means.iter().zip(variances);
         for (channel, ((&gamma, &beta), (&mean, &variance))) in affine.zip(statistics).enumerate() {
-            let places = || {
-                let start = move |image: usize| (image * channels + channel) * pixels;
-                (0..images).flat_map(move |image| start(image)..start(image) + pixels)
-            };
+            let starts = (0..images).map(|image| (image * channels + channel) * pixels);
             let (mut mean, mut variance) = (f64::from(mean), f64::from(variance));
             if own {
                 let count = (images * pixels).max(1) as f64;
-                mean = places().map(|at| f64::from(x[at])).sum::<f64>() / count;
-                variance = places().map(|at| (f64::from(x[at]) - mean).powi(2)).sum::<f64>() / count;
+                let numbers = || starts.clone().flat_map(|start| &values[start..start + pixels]);
+                mean = numbers().map(|&x| f64::from(x)).sum::<f64>() / count;
+                variance = numbers().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count;
             }
             let scale = f64::from(gamma) / (variance + f64::from(eps)).sqrt();
-            for at in places() {
-                values[at] = ((f64::from(x[at]) - mean) * scale + f64::from(beta)) as f32;
+            for start in starts {
+                for x in &mut values[start..start + pixels] {
+                    *x = ((f64::from(*x) - mean) * scale + f64::from(beta)) as f32;
+                }
             }
         }
-        Ok(Constant { dims: self.dims.clone(), data: Data::Floats(values) })
+        Ok(Constant { dims, data: Data::Floats(values) })
     }
+}
+
+/// The numbers in the order of `walk`.
+fn taken<T: Copy>(values: &[T], walk: &Walk<1>) -> Vec<T> {
+    let mut taken = Vec::with_capacity(values.len());
+    walk.runs(|[start], len, [step]| match step {
+        1 => taken.extend_from_slice(&values[start..start + len]),
+        step => taken.extend((0..len).map(|at| values[start + at * step])),
+    });
+    taken
+}
+
+/// The entries `indices` of `side`, in each of `outer` blocks, `inner` numbers each.
+fn entries<T: Copy>(values: &[T], outer: usize, side: usize, inner: usize, indices: &[usize]) -> Vec<T> {
+    let mut taken = Vec::with_capacity(outer * indices.len() * inner);
+    for block in 0..outer {
+        for &index in indices {
+            taken.extend_from_slice(&values[(block * side + index) * inner..][..inner]);
+        }
+    }
+    taken
+}
+
+/// `of` each two numbers along `walk`, `total` in all.
+fn zipped<T: Copy, U>(
+    walk: &Walk<2>,
+    total: usize,
+    x: &[T],
+    y: &[T],
+    mut of: impl FnMut(T, T) -> U,
+) -> Vec<U> {
+    let mut values = Vec::with_capacity(total);
+    walk.runs(|[a, b], len, steps| match steps {
+        [1, 1] => values.extend(x[a..a + len].iter().zip(&y[b..b + len]).map(|(&x, &y)| of(x, y))),
+        [1, 0] => {
+            let y = y[b];
+            values.extend(x[a..a + len].iter().map(|&x| of(x, y)));
+        }
+        [0, 1] => {
+            let x = x[a];
+            values.extend(y[b..b + len].iter().map(|&y| of(x, y)));
+        }
+        [s, t] => values.extend((0..len).map(|at| of(x[a + s * at], y[b + t * at]))),
+    });
+    values
+}
+
+/// Reduces `numbers` by `op` into `values` along `walk`, in order.
+fn gathered_into<T: Copy>(
+    values: &mut [f64],
+    walk: &Walk<2>,
+    numbers: &[T],
+    number: impl Fn(T) -> f64,
+    op: &str,
+) {
+    match op {
+        "ReduceProd" => accumulated(values, walk, numbers, number, |value, next| value * next),
+        "ReduceMin" => accumulated(values, walk, numbers, number, f64::min),
+        "ReduceMax" => accumulated(values, walk, numbers, number, f64::max),
+        _ => accumulated(values, walk, numbers, number, |value, next| value + next),
+    }
+}
+
+fn accumulated<T: Copy>(
+    values: &mut [f64],
+    walk: &Walk<2>,
+    numbers: &[T],
+    number: impl Fn(T) -> f64,
+    with: impl Fn(f64, f64) -> f64,
+) {
+    walk.runs(|[from, to], len, steps| match steps {
+        [1, 0] => {
+            let run = &numbers[from..from + len];
+            values[to] = run.iter().fold(values[to], |value, &next| with(value, number(next)));
+        }
+        [1, 1] => {
+            let run = values[to..to + len].iter_mut().zip(&numbers[from..from + len]);
+            run.for_each(|(value, &next)| *value = with(*value, number(next)));
+        }
+        [s, t] => (0..len).for_each(|at| {
+            let value = &mut values[to + t * at];
+            *value = with(*value, number(numbers[from + s * at]));
+        }),
+    });
 }
 
 #[cfg(test)]
@@ -578,6 +646,84 @@ mod tests {
         assert_eq!(twice, floats(&[2, 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]));
         let sum = Constant::combined("Sub", &x, &floats(&[2, 1], &[1.0, 10.0])).expect("fits");
         assert_eq!(sum, floats(&[2, 3], &[0.0, 1.0, 2.0, -6.0, -5.0, -4.0]));
+    }
+
+    /// Where each number of a tensor of `dims` is in one of `own`, which repeats along its sides of 1: by arithmetic for every
+    /// number, as a check of what runs along them.
+    fn spread(dims: &[usize], own: &[usize]) -> Vec<usize> {
+        let missing = dims.len() - own.len();
+        let place = |at: usize| {
+            let (mut rest, mut place, mut step) = (at, 0, 1);
+            for axis in (0..dims.len()).rev() {
+                let side = axis.checked_sub(missing).map_or(1, |axis| own[axis]);
+                place += if side == 1 { 0 } else { rest % dims[axis] * step };
+                step *= side;
+                rest /= dims[axis];
+            }
+            place
+        };
+        (0..dims.iter().product()).map(place).collect()
+    }
+
+    fn numbered(dims: &[usize]) -> Constant {
+        let len = dims.iter().product::<usize>();
+        floats(dims, &(0..len).map(|at| (at * 7 % 11) as f32 - 4.5).collect::<Vec<f32>>())
+    }
+
+    #[test]
+    fn runs_give_what_arithmetic_for_every_number_gives() {
+        let mut rng = crate::rng::Rng::new(5);
+        for _ in 0..400 {
+            let rank = 1 + rng.below(4);
+            let dims: Vec<usize> = (0..rank).map(|_| 1 + rng.below(4)).collect();
+            // Two tensors that together make `dims`: some sides 1, some left out in front.
+            let mut part = || {
+                let sides: Vec<usize> =
+                    dims.iter().map(|&side| if rng.below(3) == 0 { 1 } else { side }).collect();
+                sides[rng.below(rank)..].to_vec()
+            };
+            let (a, b) = (numbered(&part()), numbered(&part()));
+            let found = Constant::combined("Sub", &a, &b).expect("fits");
+            let (x, y) = (a.floats(), b.floats());
+            let expected: Vec<f32> = spread(&found.dims, &a.dims)
+                .into_iter()
+                .zip(spread(&found.dims, &b.dims))
+                .map(|(at, other)| x[at] - y[other])
+                .collect();
+            assert_eq!(found.data, Data::Floats(expected), "{:?} and {:?}", a.dims, b.dims);
+
+            let whole = numbered(&dims);
+            let axes: Vec<usize> = (0..rank).filter(|_| rng.below(2) == 0).collect();
+            let kept: Vec<usize> =
+                (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { dims[axis] }).collect();
+            let mut sums = vec![0f64; kept.iter().product()];
+            for (at, place) in spread(&dims, &kept).into_iter().enumerate() {
+                sums[place] += f64::from(whole.floats()[at]);
+            }
+            let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+            let found = whole.reduced("ReduceSum", &axes, true).expect("fits");
+            assert_eq!(found, floats(&kept, &sums), "{dims:?} over {axes:?}");
+
+            let mut perm: Vec<usize> = (0..rank).collect();
+            for at in (1..rank).rev() {
+                perm.swap(at, rng.below(at + 1));
+            }
+            let found = whole.transposed(&perm).expect("a permutation");
+            let mut back = vec![0; rank];
+            perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+            assert_eq!(found.transposed(&back), Ok(whole.clone()), "{perm:?}");
+            let steps = steps(&dims);
+            let place = |at: usize| {
+                let (mut rest, mut place) = (at, 0);
+                for axis in (0..rank).rev() {
+                    place += rest % found.dims[axis] * steps[perm[axis]];
+                    rest /= found.dims[axis];
+                }
+                place
+            };
+            let expected: Vec<f32> = (0..whole.len()).map(|at| whole.floats()[place(at)]).collect();
+            assert_eq!(found.data, Data::Floats(expected), "{perm:?} of {dims:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::wire::Message;
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::description::{self, Description};
 use crate::graph::NodeId;
 use crate::model::Model;
 use crate::ops::{Bias, Divisor, Op, Padding};
@@ -20,11 +21,12 @@ const INT64: i64 = 7;
 const MOST_BYTES: usize = i32::MAX as usize;
 
 /// The model as an ONNX file: input `input` `[batch, C, H, W]`, output `logits` `[batch, classes]`, initialisers under
-/// their PyTorch names.
+/// their PyTorch names. `description` says what its input and output mean, among the file's metadata and in its text for people.
+/// Same model and description, same bytes.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] when the graph does not fit together; [`ErrorKind::Format`] for more than 2 GiB.
-pub fn export(model: &Model) -> Result<Vec<u8>> {
+pub fn export(model: &Model, description: &Description) -> Result<Vec<u8>> {
     let shapes = model.graph.shapes()?;
     let mut writer = Writer {
         model,
@@ -52,12 +54,17 @@ pub fn export(model: &Model) -> Result<Vec<u8>> {
     graph.message(12, &value_info("logits", &[shapes[output].len()]));
     let mut opset = Message::default();
     opset.text(1, "").int(2, OPSET);
+    let (input, outputs) = (model.graph.input, shapes[output].len());
+    let mut entry = Message::default();
+    entry.text(1, description::KEY).text(2, &description.to_text(input, outputs));
     let mut file = Message::default();
     file.int(1, IR_VERSION)
         .text(2, "centripetal")
         .text(3, env!("CARGO_PKG_VERSION"))
+        .text(6, &description.usage(input, outputs))
         .message(7, &graph)
-        .message(8, &opset);
+        .message(8, &opset)
+        .message(14, &entry);
     let bytes = file.into_bytes();
     if bytes.len() > MOST_BYTES {
         return Err(Error::new(ErrorKind::Format, format!("writing {} as ONNX", model.graph.name))

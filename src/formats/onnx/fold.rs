@@ -39,7 +39,14 @@ pub(super) const FOLDED: [&str; 26] = [
 
 impl<'a> Importer<'a, '_> {
     /// A node of constants alone.
-    pub(super) fn fold(&mut self, node: &'a Node<'a>) -> Outcome<Constant> {
+    pub(super) fn fold(&mut self, node: &'a Node<'a>) -> Outcome<Rc<Constant>> {
+        if let "Identity" | "Dropout" = node.op {
+            return self.required(node, 0);
+        }
+        self.folded(node).map(Rc::new)
+    }
+
+    fn folded(&mut self, node: &'a Node<'a>) -> Outcome<Constant> {
         let data = |importer: &mut Self| importer.required(node, 0);
         match node.op {
             "Constant" => self.stated(node),
@@ -51,16 +58,19 @@ impl<'a> Importer<'a, '_> {
                 };
                 Constant::filled(dims, &value)
             }
-            "Identity" | "Dropout" => data(self).map(|constant| (*constant).clone()),
             "Cast" => {
-                let x = data(self)?;
-                let converted = match int(node, "to", 1)? {
-                    6 | 7 => Data::Ints(x.to_floats().iter().map(|&x| x as i64).collect()),
-                    1 | 10 | 11 | 16 => Data::Floats(x.to_floats()),
-                    other => return Err(format!("the attribute to is {other}")),
+                let x = self.owned(node, 0)?;
+                let dims = x.dims.clone();
+                let data = match (int(node, "to", 1)?, x.data) {
+                    (6 | 7, Data::Ints(values)) => Data::Ints(values),
+                    (6 | 7, Data::Floats(values)) => Data::Ints(values.iter().map(|&x| x as i64).collect()),
+                    (1 | 10 | 11 | 16, Data::Floats(values)) => Data::Floats(values),
+                    (1 | 10 | 11 | 16, Data::Ints(values)) => {
+                        Data::Floats(values.iter().map(|&x| x as f32).collect())
+                    }
+                    (other, _) => return Err(format!("the attribute to is {other}")),
                 };
-                let is_whole = matches!((&x.data, &converted), (Data::Ints(_), Data::Ints(_)));
-                Ok(Constant { dims: x.dims.clone(), data: if is_whole { x.data.clone() } else { converted } })
+                Ok(Constant { dims, data })
             }
             "Shape" => {
                 let dims = data(self)?.dims.iter().map(|&side| side as i64).collect();
@@ -82,15 +92,15 @@ impl<'a> Importer<'a, '_> {
                 Ok(Rc::unwrap_or_clone(x))
             }
             "Squeeze" | "Unsqueeze" => {
-                let x = data(self)?;
+                let x = self.owned(node, 0)?;
                 let axes = self.axes(node)?;
                 let dims = squeezed(node.op, &x.dims, axes.as_deref())?;
-                (*x).clone().reshaped(dims)
+                x.reshaped(dims)
             }
             "Reshape" => {
-                let (x, wanted) = (data(self)?, self.required(node, 1)?.to_ints()?);
+                let (x, wanted) = (self.owned(node, 0)?, self.required(node, 1)?.to_ints()?);
                 let dims = reshaped(&x.dims, &wanted, int(node, "allowzero", 0)? == 1)?;
-                (*x).clone().reshaped(dims)
+                x.reshaped(dims)
             }
             "Transpose" => {
                 let x = data(self)?;
@@ -111,15 +121,15 @@ impl<'a> Importer<'a, '_> {
             }
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" | "Mod" | "Equal" | "Greater" | "Less"
             | "And" | "Or" => {
-                let mut sum = (*data(self)?).clone();
+                let mut sum = data(self)?;
                 for at in 1..node.inputs.len() {
                     self.work(sum.cost())?;
-                    sum = Constant::combined(node.op, &sum, &*self.required(node, at)?)?;
+                    sum = Rc::new(Constant::combined(node.op, &sum, &*self.required(node, at)?)?);
                 }
-                Ok(sum)
+                Ok(Rc::unwrap_or_clone(sum))
             }
             "Clip" => {
-                let mut x = (*data(self)?).clone();
+                let mut x = data(self)?;
                 for (op, attribute, at) in [("Max", "min", 1), ("Min", "max", 2)] {
                     let bound = match node.attribute(attribute) {
                         Some(_) => {
@@ -129,10 +139,10 @@ impl<'a> Importer<'a, '_> {
                         None => self.optional(node, at)?,
                     };
                     if let Some(bound) = bound {
-                        x = Constant::combined(op, &x, &bound)?;
+                        x = Rc::new(Constant::combined(op, &x, &bound)?);
                     }
                 }
-                Ok(x)
+                Ok(Rc::unwrap_or_clone(x))
             }
             "Neg" | "Abs" | "Sqrt" | "Exp" | "Reciprocal" | "Floor" | "Ceil" | "Not" => {
                 data(self)?.each(node.op)
@@ -142,7 +152,7 @@ impl<'a> Importer<'a, '_> {
                 let rank = x.dims.len();
                 let axes = match self.axes(node)? {
                     Some(axes) => axes.iter().map(|&at| axis(at, rank)).collect::<Outcome<Vec<_>>>()?,
-                    None if int(node, "noop_with_empty_axes", 0)? == 1 => return Ok((*x).clone()),
+                    None if int(node, "noop_with_empty_axes", 0)? == 1 => return Ok(Rc::unwrap_or_clone(x)),
                     None => (0..rank).collect(),
                 };
                 x.reduced(node.op, &axes, int(node, "keepdims", 1)? == 1)
@@ -166,10 +176,10 @@ impl<'a> Importer<'a, '_> {
             }
             "Size" => Ok(Constant { dims: Vec::new(), data: Data::Ints(vec![data(self)?.len() as i64]) }),
             "BatchNormalization" => {
-                let (x, eps) = (data(self)?, float(node, "epsilon", 1e-5)?);
+                let (x, eps) = (self.owned(node, 0)?, float(node, "epsilon", 1e-5)?);
                 let mut parameters = Vec::new();
                 for at in 1..5 {
-                    parameters.push(self.required(node, at)?.to_floats());
+                    parameters.push(Rc::unwrap_or_clone(self.required(node, at)?).into_floats());
                 }
                 let own = int(node, "training_mode", 0)? == 1;
                 x.normalised(&parameters, eps, own)

@@ -2,11 +2,15 @@
 
 use super::constant::{Constant, Problem, count, sizes};
 use super::fold::FOLDED;
+use super::images::{self, Images, Numbers, Range as PixelRange, Source};
+use super::output;
 use super::schema::{self, ValueInfo};
+use crate::data::Normalization;
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::description::{self, Description};
 use crate::graph::{Graph, Node, NodeId};
 use crate::model::{Model, TensorData, Tensors};
-use crate::ops::{Input, Op};
+use crate::ops::{ChannelPad, Input, Op};
 use crate::shape::Shape;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -42,6 +46,10 @@ pub struct Options {
     pub name: String,
     /// Shape of an image where the file leaves it open.
     pub input: Option<Shape>,
+    /// The output to take: one of the file's, or any value that a node gives. Without it one is chosen.
+    pub output: Option<String>,
+    /// What images are normalised with, whatever the file says.
+    pub normalization: Option<Normalization>,
 }
 
 /// What a file holds.
@@ -49,6 +57,10 @@ pub struct Options {
 pub struct Imported {
     /// The network, its tensors named as in the file where those names look like PyTorch's.
     pub model: Model,
+    /// What images are normalised with.
+    pub images: Images,
+    /// What the file says of itself, if a file of ours.
+    pub description: Description,
     /// What a user should know of the reading, a sentence each.
     pub notes: Vec<String>,
 }
@@ -90,6 +102,10 @@ pub(super) enum Value {
 
 /// The reading under way.
 pub(super) struct Importer<'a, 'e> {
+    /// What the file is called.
+    called: &'a str,
+    /// Version of the standard operators.
+    pub(super) opset: i64,
     pub(super) file: &'a schema::Graph<'a>,
     pub(super) values: HashMap<&'a str, Value>,
     /// How often each name is read.
@@ -101,6 +117,10 @@ pub(super) struct Importer<'a, 'e> {
     /// The name that each graph node's output was given first.
     pub(super) made: HashMap<NodeId, &'a str>,
     pub(super) nodes: Vec<Node>,
+    /// Names of whole numbers that follow from the image.
+    pub(super) whole: BTreeSet<&'a str>,
+    /// Names of graph nodes that multiply and add by channel, as the file's own arithmetic.
+    pub(super) affine: BTreeSet<String>,
     /// Nodes that are `a x + b` of their input, the same for all channels.
     pub(super) lines: HashMap<NodeId, (f32, f32)>,
     pub(super) shapes: Vec<Shape>,
@@ -123,6 +143,8 @@ pub(super) struct Importer<'a, 'e> {
     /// Where reading in each other file ended, and what was read of all.
     ends: BTreeMap<String, u64>,
     external_bytes: u64,
+    /// Why reading ends here: no fault of any node.
+    fatal: Option<Error>,
 }
 
 /// Reads the network in the ONNX file called `name`. `external` is asked where a file keeps its numbers apart.
@@ -144,16 +166,18 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
     if file.opset <= 0 {
         return Err(damaged("no version of ONNX's standard operators"));
     }
-    let mut notes = Vec::new();
-    let output = match graph.outputs.as_slice() {
-        [] => return Err(damaged("a network without an output")),
-        [output] => output.name,
-        [output, others @ ..] => {
-            let others: Vec<&str> = others.iter().map(|output| output.name).collect();
-            notes.push(format!("of its outputs {:?} is taken and {others:?} left out", output.name));
-            output.name
-        }
-    };
+    let description = described(name, &file, options)?;
+    if graph.outputs.is_empty() {
+        return Err(damaged("a network without an output"));
+    }
+    let (output, choice) = output::chosen(graph, options.output.as_deref()).map_err(|found| {
+        let names: Vec<&str> = graph.outputs.iter().take(SHOWN).map(|output| output.name).collect();
+        error(ErrorKind::Argument)
+            .expected(format!("one of its outputs {names:?}, or what a node within it gives"))
+            .found(found)
+            .next("Name another by --output, or leave it out")
+    })?;
+    let mut notes: Vec<String> = choice.into_iter().collect();
     let order = order(graph, output).map_err(|found| {
         error(ErrorKind::Format)
             .expected("nodes that each read what earlier ones give")
@@ -177,11 +201,19 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
             .found(format!("{} of {found}", image.name))
             .next("Say the shape by --input CxHxW, or export the network with a fixed one")
     })?;
+    let numbers = images::numbers(image).map_err(|found| {
+        error(ErrorKind::Format)
+            .expected("images of floats, or of bytes (uint8)")
+            .found(format!("the input {:?} of {found}", image.name))
+            .next("Export the network with an input of floats")
+    })?;
     let dims = match layout {
         Layout::Nhwc => vec![batch, shape.h, shape.w, shape.c],
         _ => vec![batch, shape.c, shape.h, shape.w],
     };
     let mut importer = Importer {
+        called: name,
+        opset: file.opset,
         file: graph,
         values: HashMap::from([(image.name, Value::Activation(Activation { node: 0, dims, layout }))]),
         uses: HashMap::new(),
@@ -189,6 +221,8 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
         ending: BTreeSet::new(),
         made: HashMap::from([(0, image.name)]),
         nodes: vec![Node { name: "input".into(), op: Op::Input(Input {}), inputs: Vec::new() }],
+        whole: BTreeSet::new(),
+        affine: BTreeSet::new(),
         lines: HashMap::new(),
         shapes: vec![shape],
         tensors: Tensors::new(),
@@ -203,8 +237,18 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
         external,
         ends: BTreeMap::new(),
         external_bytes: 0,
+        fatal: None,
     };
+    if numbers != Numbers::Floats {
+        importer.whole.insert(image.name);
+    }
+    if metadata(&file, "Image.BitmapPixelFormat") == Some("Bgr8") && shape.c == 3 {
+        importer.reverse_channels(image.name);
+    }
     let problems = importer.lower_all(&order);
+    if let Some(fatal) = importer.fatal.take() {
+        return Err(fatal);
+    }
     if !problems.is_empty() {
         return Err(error(ErrorKind::Format)
             .expected("a convolutional classifier of the operators that README.md lists")
@@ -215,8 +259,9 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
         Some(Value::Activation(activation)) if activation.node > 0 => activation.clone(),
         _ => return Err(damaged("an output that does not follow from the images")),
     };
-    let notes = std::mem::take(&mut importer.notes);
-    let model = importer.finish(last.node, &options.name);
+    notes = std::mem::take(&mut importer.notes);
+    let affine = std::mem::take(&mut importer.affine);
+    let mut model = importer.finish(last.node, &options.name);
     model.validate()?;
     let classes = model.graph.classes()?;
     if model.graph.shapes()?[model.graph.output()].pixels() != 1 || last.layout == Layout::Repeated {
@@ -225,7 +270,77 @@ pub fn import(name: &str, bytes: &[u8], options: &Options, external: &mut Beside
             .found(format!("an output of {:?}, {classes} numbers", last.dims))
             .next("Only classifiers are read; export one without what follows its logits"));
     }
-    Ok(Imported { model, notes })
+    answers(name, output, &model)?;
+    let images = if let Some(given) = &options.normalization {
+        images::given(&model, &affine, numbers, given.clone())
+    } else if let Some(described) = &description.normalization {
+        let reason = "as its metadata says".to_owned();
+        Images { normalization: Some(described.clone()), source: Source::Described, reason }
+    } else {
+        let stated = metadata(&file, "Image.NominalPixelRange").and_then(PixelRange::from_metadata);
+        images::normalization(&mut model, &affine, numbers, stated)
+    };
+    if let (Some(normalization), Source::Described) = (&images.normalization, images.source)
+        && normalization.mean.len() != model.graph.input.c
+    {
+        let found = format!("{} of them", normalization.mean.len());
+        let expected = format!("a mean and a deviation for each of {} channels", model.graph.input.c);
+        return Err(misdescribed(name, &found).expected(expected));
+    }
+    if description.classes.len() > classes {
+        let found = format!("{} class names", description.classes.len());
+        return Err(misdescribed(name, &found).expected(format!("at most {classes}, one for each output")));
+    }
+    Ok(Imported { model, images, description, notes })
+}
+
+/// The entry `key` of the file's metadata.
+fn metadata<'a>(file: &schema::Model<'a>, key: &str) -> Option<&'a str> {
+    file.metadata.iter().find(|(known, _)| *known == key).map(|(_, text)| *text)
+}
+
+/// What our own export notes in a file.
+fn described(name: &str, file: &schema::Model<'_>, options: &Options) -> Result<Description> {
+    let Some(text) = metadata(file, description::KEY) else { return Ok(Description::default()) };
+    let mut description = Description::from_text(text)
+        .map_err(|found| misdescribed(name, &found).expected("what `centripetal export` writes there"))?;
+    if options.output.is_some() {
+        // Of another value nobody knows what its numbers stand for.
+        description.classes.clear();
+    }
+    Ok(description)
+}
+
+fn misdescribed(name: &str, found: &str) -> Error {
+    Error::new(ErrorKind::Format, format!("reading the metadata entry {} of {name}", description::KEY))
+        .found(found)
+        .next("Export the network again, or take the entry out of the file")
+}
+
+/// Complains of outputs that are no logits of one class an image.
+fn answers(name: &str, output: &str, model: &Model) -> Result<()> {
+    let classes = model.graph.classes()?;
+    let ends_in = &model.graph.nodes[model.graph.output()].op;
+    let is_sigmoid = matches!(ends_in, Op::Sigmoid(_) | Op::HardSigmoid(_));
+    let error = || Error::new(ErrorKind::Shape, format!("reading {name}"));
+    if classes < 2 {
+        let what = if is_sigmoid { "one sigmoid" } else { "one number" };
+        return Err(error()
+            .expected("a logit for each of at least two classes")
+            .found(format!("the output {output:?} of {what} an image, a yes-or-no answer"))
+            .next(
+                "Give the network two outputs and a softmax: with z before the sigmoid, softmax of [0, z] is the same answer, so                  put a row of zeros before the last layer's weights and a zero before its bias, and export it again",
+            ));
+    }
+    if is_sigmoid {
+        return Err(error()
+            .expected("logits of one class an image, with or without a softmax at the end")
+            .found(format!("the output {output:?} of {classes} sigmoids, each an answer of its own"))
+            .next(
+                "If every image has one class, take what the sigmoid reads for the logits: by --output NAME, or export the network                  without it. Several labels an image cannot be trained",
+            ));
+    }
+    Ok(())
 }
 
 /// A node that cannot be taken, and why.
@@ -352,14 +467,22 @@ fn image_shape(
     };
     let batch = side(0)?.unwrap_or(1);
     let [second, third, fourth] = [side(1)?, side(2)?, side(3)?];
-    // TensorFlow's networks begin by moving the channels; without that, a picture has few of them.
-    let moves = graph.nodes.iter().any(|node| {
+    // TensorFlow's networks begin by moving the channels, perhaps after normalising; without that, a picture has few of them.
+    let mut pictures = BTreeSet::from([image.name]);
+    let mut moves = false;
+    for node in &graph.nodes {
         let perm = match node.attribute("perm") {
             Some(schema::Attribute::Ints(perm)) => perm.as_slice(),
             _ => &[],
         };
-        node.op == "Transpose" && node.inputs.first() == Some(&image.name) && perm == [0, 3, 1, 2]
-    });
+        if node.inputs.iter().any(|name| pictures.contains(name)) {
+            match node.op {
+                "Transpose" => moves |= perm == [0, 3, 1, 2],
+                "Cast" | "Identity" | "Add" | "Sub" | "Mul" | "Div" => pictures.extend(&node.outputs),
+                _ => {}
+            }
+        }
+    }
     let few = |side: Option<usize>| side.is_some_and(|side| side <= 4);
     let last = moves || (few(fourth) && !few(second));
     let stated = if last { [fourth, second, third] } else { [second, third, fourth] };
@@ -411,6 +534,9 @@ impl<'a> Importer<'a, '_> {
         for &at in order {
             let node = &file.nodes[at];
             let lost = node.inputs.iter().any(|name| matches!(self.values.get(name), Some(Value::Missing)));
+            if self.fatal.is_some() {
+                break;
+            }
             let values = if lost { self.check(node, &FOLDED).map(|()| Vec::new()) } else { self.lower(node) };
             let values = values.unwrap_or_else(|problem| {
                 let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
@@ -441,6 +567,14 @@ impl<'a> Importer<'a, '_> {
         }
     }
 
+    /// Gives a constant up before its last reading is over, if this is the last.
+    pub(super) fn give_up(&mut self, name: &str) {
+        if let (Some(1), Some(Value::Constant(constant))) = (self.unread.get(name), self.values.get(name)) {
+            self.held = self.held.saturating_sub(constant.bytes() as u64);
+            self.values.remove(name);
+        }
+    }
+
     /// The constant called `name`; `None` if it is no constant.
     pub(super) fn constant(&mut self, name: &'a str) -> std::result::Result<Option<Rc<Constant>>, Problem> {
         // A node's output hides an initialiser of its name.
@@ -466,37 +600,77 @@ impl<'a> Importer<'a, '_> {
         };
         let entry = |key: &str| entries.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
         let stated = entry("location").unwrap_or_default();
-        let location = beside(stated).ok_or_else(|| {
-            format!("{:?} is in {stated:?}, which is not in the folder of the file", tensor.name)
-        })?;
+        let Some(location) = beside(stated) else {
+            return Err(self.outside(
+                "numbers in the file itself, or in files of its folder",
+                format!("{:?} in {stated:?}, which is not in the folder of the file", tensor.name),
+                "Put that file beside it and export the network again, if you trust it",
+            ));
+        };
+        let next = "The two files belong together: copy or export both again";
+        let expected = format!("the numbers of {:?} where the file says", tensor.name);
         let number = |key: &str, otherwise: u64| match entry(key) {
-            Some(text) => {
-                text.parse::<u64>().map_err(|_| format!("{:?} has a {key} of {text:?}", tensor.name))
-            }
+            Some(text) => text.parse::<u64>().map_err(|_| format!("a {key} of {text:?}")),
             None => Ok(otherwise),
         };
         let needed = len as u64 * Constant::width(tensor.data_type).map_err(told)? as u64;
-        let (start, length) = (number("offset", 0)?, number("length", needed)?);
-        let told_as = |found: &str| {
-            format!("{:?} lies at {start} of {location:?}, {needed} bytes, {found}", tensor.name)
+        let (start, length) =
+            match number("offset", 0).and_then(|start| Ok((start, number("length", needed)?))) {
+                Ok(range) => range,
+                Err(found) => return Err(self.outside(expected, found, next)),
+            };
+        let told_as = |found: &str| format!("{needed} bytes at {start} of {location:?}, {found}");
+        let Some(end) = start.checked_add(needed) else {
+            return Err(self.outside(expected, told_as("beyond the end of any file"), next));
         };
-        let end = start.checked_add(needed).ok_or_else(|| told_as("beyond the end of any file"))?;
         if length != needed {
-            return Err(told_as(&format!("not {length} as stated")));
+            return Err(self.outside(expected, told_as(&format!("not {length} as stated")), next));
         }
         self.external_bytes = self.external_bytes.saturating_add(needed);
         if self.external_bytes > MOST_BYTES {
-            return Err(told_as(&format!("with which more than {MOST_BYTES} come from other files")));
+            let found = told_as(&format!("with which more than {MOST_BYTES} come from other files"));
+            return Err(self.outside(expected, found, "Networks of that size are not read"));
         }
-        let part = (self.external)(&location, start..end).map_err(|error| error.to_string())?;
+        let part = match (self.external)(&location, start..end) {
+            Ok(part) => part,
+            Err(error) => {
+                self.fatal = Some(error);
+                return Err(Problem::new());
+            }
+        };
         if part.len() as u64 != needed {
-            return Err(told_as(&format!("of which {} are there", part.len())));
+            return Err(self.outside(expected, told_as(&format!("of which {} are there", part.len())), next));
         }
         let known = self.ends.entry(location).or_insert(0);
         self.given = self.given.saturating_add(end.saturating_sub(*known));
         *known = end.max(*known);
         self.work(len)?;
         Constant::decode(tensor, Some(&part)).map_err(told)
+    }
+
+    /// Ends the reading for what is wrong with a file beside.
+    fn outside(&mut self, expected: impl std::fmt::Display, found: String, next: &str) -> Problem {
+        let error = Error::new(ErrorKind::Format, format!("reading {}", self.called));
+        self.fatal = Some(error.expected(expected).found(found).next(next));
+        Problem::new()
+    }
+
+    /// Gives the network the channels of the image `name` in reverse: blue comes first where it was trained.
+    fn reverse_channels(&mut self, name: &'a str) {
+        let source = (0..self.shapes[0].c).rev().map(Some).collect();
+        self.nodes.push(Node {
+            name: "reverse_channels".to_owned(),
+            op: ChannelPad { stride: [1, 1], source }.into(),
+            inputs: vec![0],
+        });
+        self.shapes.push(self.shapes[0]);
+        self.names.insert("reverse_channels".to_owned(), 1);
+        if let Some(Value::Activation(image)) = self.values.get_mut(name) {
+            image.node = 1;
+        }
+        self.made.insert(1, name);
+        self.notes
+            .push("its metadata says that images are BGR; their channels are reversed for it".to_owned());
     }
 
     /// Counts bytes of numbers that are about to be kept.

@@ -2,6 +2,7 @@
 
 use super::constant::{Constant, MOST_SPREAD, Problem, count, few};
 use super::fold::FOLDED;
+use super::images::MOVING;
 use super::import::{Activation, Importer, Layout, Value};
 use super::schema::{Attribute, Node, is_standard};
 use crate::graph::NodeId;
@@ -183,6 +184,22 @@ impl<'a> Importer<'a, '_> {
             }
         }
         self.work(sides)?;
+        if inputs.iter().any(|name| self.whole.contains(name)) {
+            let to = int(node, "to", 1)?;
+            match node.op {
+                // Wider whole numbers are the same ones.
+                "Cast" if [6, 7].contains(&to) => {
+                    self.whole.extend(node.outputs.iter());
+                    return Ok(vec![Value::Activation(self.activation(node, 0)?)]);
+                }
+                "Cast" => {}
+                op if MOVING.contains(&op) => self.whole.extend(node.outputs.iter()),
+                _ => return Err(
+                    "of whole numbers, as its input has them; they are only moved about and cast to floats"
+                        .into(),
+                ),
+            }
+        }
         if node.op == "Shape" && computed {
             let constant = self.shape_of(node)?;
             self.hold(constant.bytes())?;
@@ -199,7 +216,7 @@ impl<'a> Importer<'a, '_> {
             self.work(folded.as_ref().map_or(MOST_SPREAD, |constant| times * constant.cost()))?;
             let constant = folded?;
             self.hold(constant.bytes())?;
-            return Ok(vec![Value::Constant(Rc::new(constant))]);
+            return Ok(vec![Value::Constant(constant)]);
         }
         self.check(node, &[])?;
         if node.op == "Split" {
@@ -216,7 +233,14 @@ impl<'a> Importer<'a, '_> {
             return Ok(());
         }
         if !READ.contains(&node.op) {
-            return Err("not an operator that is read".into());
+            let ends = node.outputs.first().is_some_and(|output| self.ending.contains(output));
+            let before = node.inputs.first().filter(|name| ends && !self.is_constant(name));
+            return Err(match before {
+                Some(name) => {
+                    format!("not an operator that is read; --output {name:?} takes the network up to it")
+                }
+                None => "not an operator that is read".to_owned(),
+            });
         }
         let only = |name: &str, otherwise: i64, read: &[i64]| match int(node, name, otherwise)? {
             value if read.contains(&value) => Ok(()),
@@ -316,9 +340,46 @@ impl<'a> Importer<'a, '_> {
             }
             "Transpose" => self.transpose(node),
             "Gemm" | "MatMul" => self.linear(node),
-            "Softmax" | "LogSoftmax" | "Identity" | "Dropout" | "Cast" => self.activation(node, 0),
+            "Softmax" | "LogSoftmax" => self.softmax(node),
+            "Identity" | "Dropout" | "Cast" => self.activation(node, 0),
             _ => Err("not an operator that is read".into()),
         }
+    }
+
+    /// The last softmax, which is left out: its input are the logits. That holds of the one over the classes alone.
+    fn softmax(&mut self, node: &Node<'a>) -> Outcome<Activation> {
+        let x = self.activation(node, 0)?;
+        let rank = x.dims.len();
+        // Before version 13 it went over all axes from the one stated.
+        let (otherwise, is_flat) = if self.opset < 13 { (1, true) } else { (-1, false) };
+        let stated = int(node, "axis", otherwise)?;
+        let at = if is_flat && stated == rank as i64 { rank } else { axis(stated, rank)? };
+        let classes = (1..rank).find(|&axis| x.dims[axis] > 1);
+        let alone = classes.is_none_or(|classes| count(&x.dims[1..]) == Ok(x.dims[classes]));
+        let over_classes = match classes {
+            Some(classes) if is_flat => (1..=classes).contains(&at),
+            Some(classes) => at == classes,
+            None => at > 0,
+        };
+        if !alone || !over_classes {
+            let what = if at == 0 { "the images of a batch" } else { "something else than the classes" };
+            return Err(format!(
+                "over axis {stated} of {:?}, {what}; only one over the classes is read, by leaving it out; --output {:?} takes the \
+                 network up to it",
+                x.dims,
+                node.inputs.first().unwrap_or(&"")
+            ));
+        }
+        let note = format!("its last {} is left out: outputs are the logits before it", node.op);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+        Ok(x)
+    }
+
+    /// Whether `name` is known not to follow from the images.
+    fn is_constant(&self, name: &str) -> bool {
+        !matches!(self.values.get(name), Some(Value::Activation(_) | Value::Missing))
     }
 
     /// Input `at`, which follows from the images.
@@ -342,13 +403,22 @@ impl<'a> Importer<'a, '_> {
         self.optional(node, at)?.ok_or_else(|| format!("input {at} is missing"))
     }
 
+    /// Input `at`, which is constant, without a copy of it where nothing reads it later. It can be asked for once.
+    pub(super) fn owned(&mut self, node: &Node<'a>, at: usize) -> Outcome<Constant> {
+        let constant = self.required(node, at)?;
+        if let Some(name) = node.inputs.get(at) {
+            self.give_up(name);
+        }
+        Ok(Rc::unwrap_or_clone(constant))
+    }
+
     /// A constant of `len` numbers, finite or not: the model's validation tells.
     fn vector(&mut self, node: &Node<'a>, at: usize, len: usize) -> Outcome<Vec<f32>> {
         let constant = self.required(node, at)?;
         if constant.len() != len {
             return Err(format!("input {at} has {} numbers instead of {len}", constant.len()));
         }
-        Ok(constant.to_floats())
+        Ok(Rc::unwrap_or_clone(constant).into_floats())
     }
 
     /// The axes of an operator: an attribute, since version 13 an input.
@@ -390,7 +460,7 @@ impl<'a> Importer<'a, '_> {
 
     fn convolution(&mut self, node: &Node<'a>) -> Outcome<Activation> {
         let (x, shape) = self.nchw(node, 0)?;
-        let weight = self.required(node, 1)?;
+        let weight = self.owned(node, 1)?;
         let &[filters, group_channels, r, s] = weight.dims.as_slice() else {
             return Err(format!("filters of {:?}; those of two sides are read", weight.dims));
         };
@@ -438,7 +508,7 @@ impl<'a> Importer<'a, '_> {
         };
         let name = self.name(node, node.inputs.get(1).copied().or(Some("")));
         let id = self.add(name.clone(), conv, &[input])?;
-        self.keep(&name, "weight", weight.dims.clone(), weight.to_floats())?;
+        self.keep(&name, "weight", weight.dims.clone(), weight.into_floats())?;
         if bias == Bias::With {
             let bias = self.vector(node, 2, filters)?;
             self.keep(&name, "bias", vec![filters], bias)?;
@@ -669,7 +739,7 @@ impl<'a> Importer<'a, '_> {
                 constant.dims, x.dims
             ));
         }
-        Ok(constant.to_floats())
+        Ok(constant.floats().into_owned())
     }
 
     /// `scale x + offset` by channel: into the layer before if nothing else reads that, else as a depthwise 1x1 convolution.
@@ -729,11 +799,18 @@ impl<'a> Importer<'a, '_> {
                 }
                 self.keep(&name, "bias", vec![channels], sums)?;
             }
+            // A line of a line is one; of other numbers for each channel there is none.
+            if let Some((slope, at_zero)) = self.lines.remove(&x.node)
+                && let Some((scale, offset)) = same
+            {
+                self.lines.insert(x.node, (slope * scale, at_zero * scale + offset));
+            }
             return Ok(x);
         }
         let name = self.name(node, None);
         let conv = Conv2d { groups: channels, ..Conv2d::new(channels, channels, [1, 1]) };
         let id = self.add(name.clone(), conv, &[x.node])?;
+        self.affine.insert(name.clone());
         self.keep(&name, "weight", vec![channels, 1, 1, 1], scale.unwrap_or_else(|| vec![1.0; channels]))?;
         self.keep(&name, "bias", vec![channels], offset.unwrap_or_else(|| vec![0.0; channels]))?;
         if let Some(same) = same {
@@ -1150,7 +1227,7 @@ impl<'a> Importer<'a, '_> {
     fn linear(&mut self, node: &Node<'a>) -> Outcome<Activation> {
         let x = self.activation(node, 0)?;
         let shape = self.shapes[x.node];
-        let weight = self.required(node, 1)?;
+        let weight = self.owned(node, 1)?;
         let &[first, second] = weight.dims.as_slice() else {
             return Err(format!("weights of {:?}; a matrix is read", weight.dims));
         };
@@ -1168,7 +1245,7 @@ impl<'a> Importer<'a, '_> {
                 weight.dims, x.dims
             ));
         }
-        let numbers = weight.to_floats();
+        let numbers = weight.into_floats();
         let mut numbers = if by_rows { numbers } else { transposed(&numbers, inputs, outputs) };
         let alpha = if is_gemm { float(node, "alpha", 1.0)? } else { 1.0 };
         let beta = if is_gemm { float(node, "beta", 1.0)? } else { 1.0 };
@@ -1195,7 +1272,7 @@ impl<'a> Importer<'a, '_> {
             let told = || format!("a bias of {:?} for {outputs} outputs", bias.dims);
             let numbers = match (bias.len(), bias.dims.as_slice()) {
                 (1, _) => vec![bias.scalar()?; outputs],
-                (len, [_] | [1, _]) if len == outputs => bias.to_floats(),
+                (len, [_] | [1, _]) if len == outputs => bias.floats().into_owned(),
                 _ => return Err(told()),
             };
             self.keep(&name, "bias", vec![outputs], numbers.iter().map(|x| beta * x).collect())?;

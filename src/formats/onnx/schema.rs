@@ -42,6 +42,8 @@ pub(super) struct Model<'a> {
     /// Version of the standard operators.
     pub(super) opset: i64,
     pub(super) graph: Option<Graph<'a>>,
+    /// What the writer noted beside the network, as keys and values.
+    pub(super) metadata: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Model<'a> {
@@ -64,12 +66,27 @@ impl<'a> Model<'a> {
                         model.opset = version;
                     }
                 }
+                14 => push(&mut model.metadata, entry(value)?, MOST_LISTED)?,
                 _ => {}
             }
             Ok(())
         })?;
         Ok(model)
     }
+}
+
+/// `StringStringEntryProto`.
+fn entry<'a>(value: Value<'a>) -> Result<(&'a str, &'a str), Damage> {
+    let (mut key, mut text) = ("", "");
+    read(value.bytes()?, |field, value| {
+        match field {
+            1 => key = value.text()?,
+            2 => text = value.text()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((key, text))
 }
 
 /// Whether operators of this domain are those of the ONNX standard.
@@ -195,6 +212,8 @@ impl<'a> Attribute<'a> {
 #[derive(Debug, Default)]
 pub(super) struct ValueInfo<'a> {
     pub(super) name: &'a str,
+    /// `TensorProto.DataType`; 0 when not stated.
+    pub(super) data_type: i64,
     /// Dimensions, `None` where they are open; `None` altogether when not stated.
     pub(super) dims: Option<Vec<Option<i64>>>,
 }
@@ -221,7 +240,14 @@ impl<'a> ValueInfo<'a> {
             })?;
             Ok(found)
         };
-        let Some(shape) = field_of(field_of(kind, 1)?, 2)? else { return Ok(info) };
+        let tensor = field_of(kind, 1)?;
+        read(tensor.unwrap_or_default(), |field, value| {
+            if field == 1 {
+                info.data_type = value.int()?;
+            }
+            Ok(())
+        })?;
+        let Some(shape) = field_of(tensor, 2)? else { return Ok(info) };
         let mut dims = Vec::new();
         read(shape, |field, value| {
             if field != 1 {
@@ -270,18 +296,7 @@ impl<'a> Tensor<'a> {
                 8 => tensor.name = value.text()?,
                 9 => tensor.raw = Some(value.bytes()?),
                 10 => value.append_doubles(&mut tensor.floats)?,
-                13 => {
-                    let (mut key, mut entry) = ("", "");
-                    read(value.bytes()?, |field, value| {
-                        match field {
-                            1 => key = value.text()?,
-                            2 => entry = value.text()?,
-                            _ => {}
-                        }
-                        Ok(())
-                    })?;
-                    push(&mut entries, (key, entry), MOST_DIMS)?;
-                }
+                13 => push(&mut entries, entry(value)?, MOST_DIMS)?,
                 14 => is_external = value.int()? == 1,
                 _ => {}
             }

@@ -8,7 +8,7 @@ use std::path::Path;
 use centripetal::Shape;
 use centripetal::data::{Augment, Normalization};
 use centripetal::device::{Device, Tuning};
-use centripetal::formats::{Checkpoint, Provenance, Stage, Training, onnx, state_dict};
+use centripetal::formats::{Description, Checkpoint, Provenance, Stage, Training, onnx, state_dict};
 use centripetal::graph::{Coupling, GraphBuilder};
 use centripetal::model::Model;
 use centripetal::models::{self, ModelConfig};
@@ -87,6 +87,7 @@ fn main() {
         images: 8,
         fingerprint: 7,
         rollbacks: 0,
+        restarted: false,
         step: 3,
         momentum,
     };
@@ -94,7 +95,8 @@ fn main() {
     let slim = Checkpoint { clusters: None, training: None, ..whole.clone() };
     write("checkpoint", "wide", &whole.to_bytes().expect("writes"));
     write("checkpoint", "slim", &slim.to_bytes().expect("writes"));
-    write("onnx", "ours", &onnx::export(&whole.model).expect("exports"));
+    let description = Description::of(&whole.provenance, whole.model.graph.input);
+    write("onnx", "ours", &onnx::export(&whole.model, &description).expect("exports"));
 
     let config = ModelConfig { width: 0.1, ..ModelConfig::new(Shape::new(1, 12, 12), 4) };
     let lenet = Model::random(models::build("lenet", &config).expect("builds"), 1);
