@@ -813,7 +813,7 @@ pub(crate) struct ImportArgs {
     /// Residual shortcuts: projection or a [default: from the tensors' names]
     #[arg(long, value_name = "KIND")]
     pub(crate) shortcut: Option<Shortcut>,
-    /// Shape of an image [default: as an ONNX file or a file of `export` says; else the usual side of the model, 32 or 224, and the channels of its first filters]
+    /// Shape of an image [default: as an ONNX file or a file of `export` says; else the usual side of the model (224, 32, or 28 for lenet) and the channels of its first filters]
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub(crate) input: Option<Shape>,
     /// Means that its images were normalised with, of the range 0 to 1 [default: as the file says or its first nodes do it; else .485,.456,.406 for three channels]
