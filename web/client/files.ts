@@ -8,7 +8,12 @@ const MOST_BYTES = 512e6;
 /** Width and height that pictures are scaled to. */
 const SIDE = 32;
 const MOST_PICTURES = 60_000;
-const PICTURE = /\.(png|jpe?g|webp|gif|bmp)$/i;
+/** Names that promise a picture. */
+const PICTURE = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp)$/i;
+/** First bytes of pictures that browsers show. */
+const MAGIC = ['\x89PNG', '\xff\xd8\xff', 'GIF8', 'RIFF....WEBP'].map((start) => new RegExp(`^${start}`, 's'));
+/** What lies behind a transparent pixel, as in the command. */
+const PAPER = '#fff';
 
 type Problem = (doing: string, expected: string, found: string, next: string, kind?: string) => SessionError;
 type Picked = Files[number];
@@ -60,8 +65,11 @@ export async function openFiles(
   if (size > MOST_BYTES) {
     throw tooLarge(listed, size, problem);
   }
-  const pictures = files.filter((file) => PICTURE.test(file.name));
-  if (pictures.length > 0) return openPictures(engine, pictures, skipped, problem, progress);
+  // Content decides, whatever the name; what is named as a picture and is none is left out with a word.
+  const pictures: Picked[] = [];
+  const others: Picked[] = [];
+  for (const file of files) (PICTURE.test(file.name) || (await isPicture(file)) ? pictures : others).push(file);
+  if (pictures.length > 0) return openPictures(engine, pictures, [...skipped, ...others.map(pathOf)], problem, progress);
   const bytes: Uint8Array[] = [];
   for (const file of files) {
     progress(bytes.length, files.length);
@@ -70,6 +78,42 @@ export async function openFiles(
   progress(files.length, files.length);
   return { ...(engine.useFiles(files.map(pathOf), bytes) as DataInfo), skipped };
 }
+
+async function isPicture(file: Picked): Promise<boolean> {
+  const start = new Uint8Array(await blobOf(file).slice(0, 12).arrayBuffer());
+  const text = String.fromCharCode(...start);
+  return MAGIC.some((magic) => magic.test(text));
+}
+
+/**
+ * A picture as it is to be decoded, and how it is to be turned then. Browsers turn a JPEG as its EXIF says, but not all of them a
+ * PNG: its EXIF is left out, and it is turned here.
+ */
+function upright(bytes: Uint8Array<ArrayBuffer>, orientation: number): { blob: Blob; turn: number } {
+  const isPng = bytes[0] === 0x89;
+  if (!isPng || orientation <= 1) return { blob: new Blob([bytes]), turn: 1 };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const parts: Uint8Array<ArrayBuffer>[] = [bytes.subarray(0, 8)];
+  for (let at = 8; at + 12 <= bytes.length; ) {
+    const end = at + 12 + view.getUint32(at);
+    // The name eXIf.
+    if (view.getUint32(at + 4) !== 0x65584966) parts.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return { blob: new Blob(parts), turn: orientation };
+}
+
+/** By EXIF's orientation: a, b, c, d of the canvas's transformation, and whether it is moved by a side along x and y. */
+const TURNS = [
+  [1, 0, 0, 1, 0, 0],
+  [-1, 0, 0, 1, 1, 0],
+  [-1, 0, 0, -1, 1, 1],
+  [1, 0, 0, -1, 0, 1],
+  [0, 1, 1, 0, 0, 0],
+  [0, 1, -1, 0, 1, 0],
+  [0, -1, -1, 0, 1, 1],
+  [0, -1, 1, 0, 0, 1],
+] as const;
 
 /** Pictures in folders: the folder is the class, a folder train or test above it the split. */
 async function openPictures(
@@ -85,7 +129,7 @@ async function openPictures(
   }
   const place = (file: Picked) => {
     const folders = pathOf(file).split('/').slice(0, -1);
-    return { file, label: folders.at(-1) ?? '', test: folders.some((folder) => /^(test|val|valid|validation)$/i.test(folder)) };
+    return { file, label: (folders.at(-1) ?? '').normalize('NFC'), test: folders.some((folder) => /^(test|val|valid|validation)$/i.test(folder)) };
   };
   const placed = pictures.map(place).sort((a, b) => Number(a.test) - Number(b.test));
   const classes = [...new Set(placed.map(({ label }) => label))].sort();
@@ -101,12 +145,19 @@ async function openPictures(
   const shown: typeof placed = [];
   for (const [index, one] of placed.entries()) {
     if (index % 50 === 0) progress(index, placed.length);
-    const bitmap = await createImageBitmap(blobOf(one.file)).catch(() => null);
+    const bytes = new Uint8Array(await blobOf(one.file).arrayBuffer());
+    // Throws where one is cut short or damaged: a browser would fill in the rest.
+    const { blob, turn } = upright(bytes, engine.inspectPicture(pathOf(one.file), bytes));
+    const bitmap = await createImageBitmap(blob, { imageOrientation: 'from-image' }).catch(() => null);
     if (!bitmap) {
       skipped.push(pathOf(one.file));
       continue;
     }
-    context.clearRect(0, 0, SIDE, SIDE);
+    context.resetTransform();
+    context.fillStyle = PAPER;
+    context.fillRect(0, 0, SIDE, SIDE);
+    const [a, b, c, d, x, y] = TURNS[turn - 1] ?? TURNS[0];
+    context.setTransform(a, b, c, d, x * SIDE, y * SIDE);
     context.drawImage(bitmap, 0, 0, SIDE, SIDE);
     bitmap.close();
     const rgba = context.getImageData(0, 0, SIDE, SIDE).data;

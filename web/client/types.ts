@@ -44,7 +44,7 @@ export interface DataInfo {
   classes: string[];
   train: number;
   test: number;
-  /** Files that were left out: empty, or pictures that the browser cannot show. */
+  /** Files that were left out: empty, beside pictures and none themselves, or pictures that the browser cannot show. */
   skipped?: string[];
 }
 

@@ -721,6 +721,80 @@ test('files that are no data set, and what else goes wrong, give a sentence and 
   expect(result.small.images).toBe(4);
 });
 
+test('pictures are read as by the command: cut ones are refused, turned ones turned, clear ones lie on white', async ({ client }) => {
+  const jpeg = [...readFileSync(join(root, 'tests/pictures/baseline-420.jpg'))];
+  const result = await client.evaluate(
+    async ([jpeg]) => {
+      // EXIF with one entry, the orientation: big-endian.
+      const exif = (orientation: number) => [0x4d, 0x4d, 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0];
+      const withExif = (bytes: number[], orientation: number) => {
+        const body = exif(orientation);
+        if (bytes[0] === 0xff) return [...bytes.slice(0, 2), 0xff, 0xe1, 0, body.length + 8, 0x45, 0x78, 0x69, 0x66, 0, 0, ...body, ...bytes.slice(2)];
+        const covered = [0x65, 0x58, 0x49, 0x66, ...body];
+        let sum = 0xffffffff;
+        for (const byte of covered) {
+          sum ^= byte;
+          for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+        }
+        const word = (n: number) => [n >>> 24, n >>> 16, n >>> 8, n].map((byte) => byte & 255);
+        return [...bytes.slice(0, 33), ...word(body.length), ...covered, ...word(~sum >>> 0), ...bytes.slice(33)];
+      };
+      // Red on the left, blue on the right; or clear.
+      const drawn = async (type: string, clear = false) => {
+        const canvas = new OffscreenCanvas(32, 32);
+        const context = canvas.getContext('2d')!;
+        if (!clear) {
+          context.fillStyle = '#f00';
+          context.fillRect(0, 0, 16, 32);
+          context.fillStyle = '#00f';
+          context.fillRect(16, 0, 16, 32);
+        }
+        return [...new Uint8Array(await (await canvas.convertToBlob({ type, quality: 1 })).arrayBuffer())];
+      };
+      const session = await window.centripetal.Session.open({ device: 'cpu' });
+      const file = (path: string, bytes: number[]) => {
+        const file = new File([new Uint8Array(bytes)], path.split('/').at(-1)!);
+        Object.defineProperty(file, 'webkitRelativePath', { value: path });
+        return file;
+      };
+      const refused = async (name: string, bytes: number[]) => {
+        try {
+          await session.useFiles([file(`set/a/${name}`, bytes), file('set/b/1.png', await drawn('image/png'))]);
+          return 'taken';
+        } catch (error) {
+          return (error as Error).message;
+        }
+      };
+      const cuts = [];
+      for (const part of [jpeg.length >> 1, jpeg.length - 2]) cuts.push(await refused('cut.jpg', jpeg.slice(0, part)));
+      const png = await drawn('image/png');
+      cuts.push(await refused('cut', png.slice(0, png.length - 4)));
+      // The corners of the picture as they are seen, of each orientation, in both formats. The test image is of class a.
+      const corners = async (bytes: number[]) => {
+        await session.useFiles([file('set/train/a/1', bytes), file('set/train/b/1', png), file('set/test/a/1', bytes)]);
+        const { pixels } = await session.testImage(0);
+        return [1 * 32 + 1, 1 * 32 + 30, 30 * 32 + 1].map((at) => [0, 1, 2].map((plane) => Math.round(pixels[plane * 1024 + at]!)).join(''));
+      };
+      const turned = [];
+      for (const type of ['image/png', 'image/jpeg']) {
+        const bytes = await drawn(type);
+        for (let orientation = 1; orientation <= 8; orientation++) turned.push((await corners(withExif(bytes, orientation))).join(' '));
+      }
+      const clear = await corners(await drawn('image/png', true));
+      session.close();
+      return { cuts, turned, clear };
+    },
+    [jpeg] as const,
+  );
+  expect(result.cuts[0]).toMatch(/^reading set\/a\/cut\.jpg: the file is cut short/);
+  expect(result.cuts[1]).toMatch(/^reading set\/a\/cut\.jpg: the file is cut short/);
+  expect(result.cuts[2]).toMatch(/^reading set\/a\/cut: the file is cut short/);
+  const [left, right, up, down] = ['100 001 100', '001 100 001', '100 100 001', '001 001 100'];
+  const expected = [left, right, right, left, up, up, down, down];
+  expect(result.turned).toEqual([...expected, ...expected]);
+  expect(result.clear).toEqual(['111', '111', '111']);
+});
+
 test('pictures in folders are a data set', async ({ client }) => {
   const result = await client.evaluate(
     async ([settings]) => {
