@@ -331,8 +331,10 @@ impl CifarFiles {
 
     /// All files of whole records with labels of these classes, if one of them alone is named for testing.
     fn by_content(data: &Cifar, dirs: &[&Path]) -> Option<CifarFiles> {
-        let paths =
-            dirs.iter().flat_map(|dir| files_in(dir)).filter(|path| (data.read)(&[path.clone()]).is_ok());
+        let paths = dirs
+            .iter()
+            .flat_map(|dir| files_in(dir))
+            .filter(|path| (data.read)(std::slice::from_ref(path)).is_ok());
         let (test, train): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| is_test(path));
         if test.len() != 1 || train.is_empty() || train.len() > data.train.len() {
             return None;

@@ -329,7 +329,11 @@ impl Listing {
         if let Some(first) = lost.first() {
             return Err(Error::new(ErrorKind::Data, format!("opening the image folder {}", dir.display()))
                 .expected("images in folders, one a class")
-                .found(format!("{} beside the folders, such as {}", images(lost.len()), first.display()))
+                .found(format!(
+                    "{} beside the folders, such as {}",
+                    counted(lost.len(), "image", "", ""),
+                    first.display()
+                ))
                 .next("Move each into the folder of its class, or out of the data set"));
         }
         if present.is_empty() {
@@ -381,32 +385,38 @@ impl Listing {
             let counts: Vec<String> =
                 foreign.iter().map(|(format, paths)| format!("{} {format}", paths.len())).collect();
             return Err(Error::new(ErrorKind::Data, format!("opening the image folder {}", dir.display()))
-                .expected("PNG and JPEG files")
-                .found(format!("{} files too, such as {}", counts.join(", "), first.display()))
+                .expected("PNG and JPEG files alone")
+                .found(format!("{}, such as {}", counts.join(" and "), first.display()))
                 .next("Convert them to PNG, or move them out of the data set"));
         }
-        if deep > 0 {
-            notes.push(format!(
-                "{deep} files in {} lie in folders within those of their classes, and count to these classes",
+        let mut note = |count: usize, text: String| {
+            if count > 0 {
+                notes.push(text);
+            }
+        };
+        let within = "folders within those of their classes, and belong to these classes";
+        note(deep, format!("{} in {within} (in {})", counted(deep, "file", " lies", " lie"), dir.display()));
+        note(
+            ignored,
+            format!(
+                "{} in {}",
+                counted(ignored, "file", " is no image and ignored", " are no images and ignored"),
                 dir.display()
-            ));
-        }
-        if ignored > 0 {
-            notes.push(format!("{ignored} files in {} are no images and are ignored", dir.display()));
-        }
-        if hidden_pictures > 0 {
-            notes.push(format!(
-                "{} in {} have hidden names (.NAME) and are ignored",
-                images(hidden_pictures),
-                dir.display()
-            ));
-        }
+            ),
+        );
+        let ways =
+            (" has a hidden name (.NAME) and is ignored", " have hidden names (.NAME) and are ignored");
+        note(
+            hidden_pictures,
+            format!("{} in {}", counted(hidden_pictures, "image", ways.0, ways.1), dir.display()),
+        );
         Ok((listing, outlines))
     }
 }
 
-fn images(count: usize) -> String {
-    if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
+/// `1 file lies` or `3 files lie`: the noun's plural ends in s.
+fn counted(count: usize, noun: &str, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {noun}{one}") } else { format!("{count} {noun}s{many}") }
 }
 
 /// A split whose images are decoded each time they are asked for.
@@ -707,7 +717,11 @@ mod tests {
         symlink("..", dir.path().join("train/dog/up")).unwrap();
         let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.len(), 3);
-        assert!(splits.notes.iter().any(|note| note.starts_with("3 files in ")), "{:?}", splits.notes);
+        assert!(
+            splits.notes.iter().any(|note| note.starts_with("3 files are no images and ignored in ")),
+            "{:?}",
+            splits.notes
+        );
         // A link that leads nowhere may have been a picture, if it is named as one.
         symlink("nowhere", at("note.txt")).unwrap();
         assert!(open(dir.path(), None, Variation::Auto, BUDGET).is_ok());
@@ -736,7 +750,7 @@ mod tests {
         fs::write(dir.path().join("train/cat/notes.txt"), "").unwrap();
         fs::write(dir.path().join("train/cat/.hidden.png"), "").unwrap();
         let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
-        assert!(splits.notes[0].starts_with("1 files in "), "{:?}", splits.notes);
+        assert!(splits.notes[0].starts_with("1 file is no image and ignored in "), "{:?}", splits.notes);
     }
 
     /// A chunk of a PNG.
@@ -865,12 +879,7 @@ mod tests {
         fs::write(cat.join("more/still/e.png"), &png).unwrap();
         let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
         assert_eq!(splits.train.len(), 3 + 6);
-        assert!(
-            splits
-                .notes
-                .iter()
-                .any(|note| note.starts_with("1 files in ") && note.contains("folders within"))
-        );
+        assert!(splits.notes.iter().any(|note| note.starts_with("1 file lies in folders within")));
 
         // Formats that are not read are counted.
         fs::write(cat.join("f.webp"), b"RIFF\x10\0\0\0WEBPVP8 ").unwrap();
@@ -878,7 +887,7 @@ mod tests {
         fs::write(dir.path().join("train/dog/h"), b"GIF87a").unwrap();
         let message = error(&dir);
         assert!(
-            message.contains("expected PNG and JPEG files, found 2 GIF, 1 WebP files too, such as "),
+            message.contains("expected PNG and JPEG files alone, found 2 GIF and 1 WebP, such as "),
             "{message}"
         );
         for path in ["train/cat/f.webp", "train/cat/g.png", "train/dog/h"] {
