@@ -56,7 +56,7 @@ pub(crate) struct Common {
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print nothing but errors; with --json the document too
+    /// Print nothing but errors, and what eval, info and devices were asked for; with --json the document too
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }

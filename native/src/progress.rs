@@ -40,17 +40,23 @@ impl Console {
         self.note(&format!("device: {}", describe(info)));
     }
 
-    /// The result, on stdout: `document` with `--json`, else `text`, unless nothing but errors is wanted.
+    /// The result of a command that writes files, on stdout: `document` with `--json`, else `text` unless `--quiet`.
     ///
     /// # Errors
     /// When the document cannot be written as JSON.
     pub(crate) fn result(&self, text: &str, document: &impl Serialize) -> Result<()> {
+        if self.quiet && !self.json { Ok(()) } else { self.answer(text, document) }
+    }
+
+    /// What a command was asked for, on stdout, quiet or not: `document` with `--json`, else `text`.
+    ///
+    /// # Errors
+    /// When the document cannot be written as JSON.
+    pub(crate) fn answer(&self, text: &str, document: &impl Serialize) -> Result<()> {
         let json;
         let text = if self.json {
             json = to_json(document)?;
             &json
-        } else if self.quiet {
-            return Ok(());
         } else {
             text
         };

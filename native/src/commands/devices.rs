@@ -75,7 +75,7 @@ pub(super) fn run(scene: &Scene) -> Result<()> {
         })
         .collect();
     let document: Value = json!({"adapters": listed, "device": taken.info(), "selftest": tests});
-    scene.console.result(&text, &document)?;
+    scene.console.answer(&text, &document)?;
     if failed.is_empty() {
         return Ok(());
     }

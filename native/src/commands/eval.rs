@@ -113,5 +113,5 @@ pub(super) fn run(scene: &Scene, args: &EvalArgs) -> Result<()> {
         "stage": checkpoint.provenance.stage,
         "device": device.info(),
     });
-    scene.console.result(&text, &document)
+    scene.console.answer(&text, &document)
 }

@@ -83,7 +83,7 @@ pub(super) fn run(scene: &Scene, args: &InfoArgs) -> Result<()> {
         "memory": memory,
         "checkpoint": origin.map(|(origin, _)| origin),
     });
-    scene.console.result(&text, &document)
+    scene.console.answer(&text, &document)
 }
 
 /// Memory for batches of `batch` images.
