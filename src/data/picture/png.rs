@@ -56,15 +56,15 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Outline, Why> {
     }
 }
 
-/// CRC-32 as in gzip, eight bits a step.
+/// CRC-32 as in gzip, four bits a step: a table of bytes would be a kilobyte of the browser's module.
 fn crc(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
+    const TABLE: [u32; 16] = {
+        let mut table = [0; 16];
         let mut at = 0;
-        while at < 256 {
+        while at < 16 {
             let mut sum = at as u32;
             let mut bit = 0;
-            while bit < 8 {
+            while bit < 4 {
                 sum = sum >> 1 ^ if sum & 1 == 1 { 0xEDB8_8320 } else { 0 };
                 bit += 1;
             }
@@ -73,5 +73,6 @@ fn crc(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes.iter().fold(!0, |sum: u32, byte| sum >> 8 ^ TABLE[(sum as u8 ^ byte) as usize])
+    let step = |sum: u32, bits: u32| sum >> 4 ^ TABLE[((sum ^ bits) & 15) as usize];
+    !bytes.iter().fold(!0, |sum, &byte| step(step(sum, byte.into()), u32::from(byte) >> 4))
 }
