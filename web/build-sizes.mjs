@@ -35,9 +35,10 @@ if (what === 'trainer') {
   console.log('compressed (gzip -9):');
   for (const { name, bytes } of sizes.filter((file) => !ofLessons(file))) console.log(`${kilobytes(bytes)}  ${name}`);
   console.log(`${kilobytes(sum(sizes.filter(ofLessons)))}  lessons, all of them`);
-  // Pictures, licences, the self-test and the lessons are not of the first load.
+  // Images, licences, the self-test, what looks through a visitor's pictures, and the lessons are not of the first load.
+  const later = ({ name }) => name.includes('selftest') || name.includes('centripetal_pictures');
   const loaded = ['.html', '.js', '.css', '.wasm', '.svg'];
-  const first = sizes.filter((file) => loaded.includes(extname(file.name)) && !file.name.includes('selftest') && !ofLessons(file));
+  const first = sizes.filter((file) => loaded.includes(extname(file.name)) && !later(file) && !ofLessons(file));
   check('first load without the data', sum(first), limits[0]);
   check('the trainer', sum(first.filter(({ name }) => name.endsWith('.wasm'))), limits[1]);
 }

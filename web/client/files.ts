@@ -56,6 +56,7 @@ export async function openFiles(
   files: Files,
   problem: Problem,
   progress: (done: number, of: number) => void,
+  wasmUrl: string | undefined,
 ): Promise<DataInfo> {
   // What an archive or a system leaves in folders (.gitkeep) is no part of the data.
   const skipped = files.filter((file) => sizeOf(file) === 0).map(pathOf);
@@ -69,7 +70,7 @@ export async function openFiles(
   const pictures: Picked[] = [];
   const others: Picked[] = [];
   for (const file of files) (PICTURE.test(file.name) || (await isPicture(file)) ? pictures : others).push(file);
-  if (pictures.length > 0) return openPictures(engine, pictures, [...skipped, ...others.map(pathOf)], problem, progress);
+  if (pictures.length > 0) return openPictures(engine, pictures, [...skipped, ...others.map(pathOf)], problem, progress, wasmUrl);
   const bytes: Uint8Array[] = [];
   for (const file of files) {
     progress(bytes.length, files.length);
@@ -122,6 +123,7 @@ async function openPictures(
   skipped: string[],
   problem: Problem,
   progress: (done: number, of: number) => void,
+  wasmUrl: string | undefined,
 ): Promise<DataInfo> {
   const doing = pictures.length === 1 ? 'reading one picture' : `reading ${pictures.length} pictures`;
   if (pictures.length > MOST_PICTURES) {
@@ -140,14 +142,18 @@ async function openPictures(
   if (placed.every(({ test }) => test === placed[0]!.test)) mix(placed);
   const plane = SIDE * SIDE;
   const pixels = new Uint8Array(placed.length * 3 * plane);
+  const { default: init, inspectPicture } = await import('../pkg/centripetal_pictures.js');
+  await init(wasmUrl ? { module_or_path: wasmUrl } : undefined);
   const canvas = new OffscreenCanvas(SIDE, SIDE);
   const context = canvas.getContext('2d', { willReadFrequently: true })!;
   const shown: typeof placed = [];
   for (const [index, one] of placed.entries()) {
     if (index % 50 === 0) progress(index, placed.length);
     const bytes = new Uint8Array(await blobOf(one.file).arrayBuffer());
-    // Throws where one is cut short or damaged: a browser would fill in the rest.
-    const { blob, turn } = upright(bytes, engine.inspectPicture(pathOf(one.file), bytes));
+    // A browser would fill in what is cut short or damaged.
+    const seen: number | string = inspectPicture(bytes);
+    if (typeof seen === 'string') throw problem(`reading ${pathOf(one.file)}`, 'a whole picture', seen, 'Repair it or leave it out', 'data');
+    const { blob, turn } = upright(bytes, seen);
     const bitmap = await createImageBitmap(blob, { imageOrientation: 'from-image' }).catch(() => null);
     if (!bitmap) {
       skipped.push(pathOf(one.file));

@@ -71,6 +71,8 @@ export interface OpenOptions {
   wasmUrl?: string;
   /** Where that of the self-test is, if not beside its worker. */
   selftestWasmUrl?: string;
+  /** Where that which looks through pictures is, if not beside the worker. */
+  picturesWasmUrl?: string;
   /** Whether the fastest variants of kernels are measured, once an adapter and shape, and kept in the browser's storage. On unless said. */
   autotune?: boolean;
   /** The folder of the data set that comes with the page; `data/` beside the document unless given. */
@@ -109,13 +111,14 @@ export class Session {
   static async open(options: OpenOptions = {}): Promise<Session> {
     const session = new Session();
     const absolute = (url: string) => new URL(url, document.baseURI).href;
-    const { device = 'auto', autotune = true, wasmUrl, selftestWasmUrl, dataUrl = 'data/' } = options;
+    const { device = 'auto', autotune = true, wasmUrl, selftestWasmUrl, picturesWasmUrl, dataUrl = 'data/' } = options;
     session.#selftestWasmUrl = selftestWasmUrl && absolute(selftestWasmUrl);
     try {
       session.#device = await session.#ask('open', {
         device,
         dataUrl: absolute(dataUrl),
         ...(wasmUrl ? { wasmUrl: absolute(wasmUrl) } : {}),
+        ...(picturesWasmUrl ? { picturesWasmUrl: absolute(picturesWasmUrl) } : {}),
       });
       if (autotune) await session.#autotune();
     } catch (error) {

@@ -21,6 +21,7 @@ const MOST_STEPS = 1000;
 interface Options {
   device: DeviceChoice;
   wasmUrl?: string;
+  picturesWasmUrl?: string;
   dataUrl: string;
 }
 
@@ -296,7 +297,7 @@ const methods: Record<string, (...args: never[]) => unknown> = {
     );
     return engine.useFiles(EMBEDDED, bytes);
   },
-  useFiles: async (files: Files) => openFiles(engine, files, problem, (done, of) => emit('work', { what: 'data', done, of })),
+  useFiles: async (files: Files) => openFiles(engine, files, problem, (done, of) => emit('work', { what: 'data', done, of }), options.picturesWasmUrl),
   reset: async (given: Settings) => {
     const network = await working_on('reset', () => engine.reset(JSON.stringify(given)));
     training = false;

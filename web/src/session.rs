@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use centripetal::data::picture::{self, Format};
 use centripetal::data::{
     Augment, Batch, Dataset, InMemory, Loader, Normalization, Source, Subset, files, normalized,
 };
@@ -203,22 +202,6 @@ impl Session {
             names.iter().zip(&bytes).map(|(name, bytes)| Source { name, bytes }).collect();
         let files::Splits { train, test } = files::open(&sources)?;
         Ok(self.take(Data { train, test }))
-    }
-
-    /// Looks through a picture that the browser is to decode, since browsers fill in what is missing: EXIF's orientation, 1 to
-    /// 8; 0 where it is neither PNG nor JPEG.
-    #[wasm_bindgen(js_name = inspectPicture)]
-    pub fn inspect_picture(&self, name: &str, bytes: &[u8]) -> Outcome<u8> {
-        match Format::of(bytes) {
-            Some(Format::Png | Format::Jpeg) => match picture::inspect(bytes) {
-                Ok(outline) => Ok(outline.orientation),
-                Err(why) => {
-                    let error = Error::new(ErrorKind::Data, format!("reading {name}")).found(why);
-                    Err(error.next("Repair it or leave it out").into())
-                }
-            },
-            _ => Ok(0),
-        }
     }
 
     /// Takes images that the browser decoded: planes of `side` x `side` bytes, a label each. `split` is the number of
