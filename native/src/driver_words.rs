@@ -30,7 +30,8 @@ pub(crate) fn hushed<T>(open: impl FnOnce() -> T) -> T {
         }
     }
 
-    if std::env::var_os("XDG_RUNTIME_DIR").is_some() {
+    // A relative path, or an empty one, is as if there were none.
+    if std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|path| std::path::Path::new(&path).is_absolute()) {
         return open();
     }
     let piped = || -> io::Result<(Back, File, io::PipeReader)> {

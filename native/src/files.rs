@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use centripetal::formats::Checkpoint;
+use centripetal::formats::{Checkpoint, Kind};
 use centripetal::{Error, ErrorKind, Result};
 
 use crate::args::Care;
@@ -54,7 +54,18 @@ pub(crate) fn read_part(path: &Path, part: Range<u64>) -> Result<Vec<u8>> {
 /// # Errors
 /// Those of [`read`] and [`Checkpoint::from_bytes`].
 pub(crate) fn checkpoint(path: &Path) -> Result<Checkpoint> {
-    Checkpoint::from_bytes(&path.display().to_string(), &read(path)?)
+    let bytes = read(path)?;
+    let error =
+        || Error::new(ErrorKind::Format, format!("reading {}", path.display())).expected("a checkpoint");
+    match Kind::of(&bytes) {
+        Kind::Safetensors | Kind::Unknown | Kind::Empty => {
+            Checkpoint::from_bytes(&path.display().to_string(), &bytes)
+        }
+        Kind::Onnx => {
+            Err(error().found("an ONNX file").next("`centripetal import` makes a checkpoint of it"))
+        }
+        kind => Err(error().found(kind.told()).next(kind.way())),
+    }
 }
 
 /// Replaces `path` by `bytes`, so that whatever happens the old file or the new one is there, whole: written beside it,

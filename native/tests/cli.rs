@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use centripetal::formats::Checkpoint;
+use centripetal::ops::Op;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -441,6 +442,38 @@ fn snapping_makes_any_cut_exact_and_widths_come_from_a_file() {
     let snapped = report(&dir, "snapped");
     assert_eq!(snapped["argmax_agreement"], snapped["samples"]);
     assert!(snapped["certificate"]["snap"].is_object());
+    // So it is with a schedule for which there is no strength: the best is taken.
+    let short = [&["prune", "run/base.safetensors", "--epochs", "1", "--keep", "1/2"], SMALL].concat();
+    fails(&dir, &[&short[..], &["--out", "auto"]].concat(), &["--strength auto", "--epochs", "--snap"]);
+    let best = ok(&dir, &[&short[..], &["--snap", "--out", "auto"]].concat());
+    assert!(best.err.contains("will not make filters equal"), "{}", best.err);
+    assert!(report(&dir, "auto")["strength"].as_f64().expect("a number") > 0.0);
+
+    // The number of epochs that is named is enough, also with a warm-up and milestones, which are epochs of their own.
+    let course = ["--schedule", "step", "--milestones", "2,30", "--warmup", "0.5", "--out", "told"];
+    let told = run(&dir, &[&short[..], &course].concat());
+    let named = told.err.split("--epochs ").nth(1).and_then(|rest| rest.split(' ').next());
+    let named: usize = named.and_then(|named| named.parse().ok()).unwrap_or_else(|| panic!("{}", told.err));
+    let named = named.to_string();
+    let course = [&["--epochs", &named][..], &course].concat();
+    let short: Vec<&str> = short.iter().copied().filter(|word| !["--epochs", "1"].contains(word)).collect();
+    ok(&dir, &[&short[..], &course].concat());
+    assert_eq!(report(&dir, "told")["lossless"], true);
+
+    // Statistics that never move stay as different as they are.
+    let mut checkpoint =
+        Checkpoint::from_bytes("base", &read(&dir, "run/base.safetensors")).expect("a checkpoint");
+    for node in &mut checkpoint.model.graph.nodes {
+        if let Op::BatchNorm2d(norm) = &mut node.op {
+            norm.momentum = 0.0;
+        }
+    }
+    fs::write(dir.path().join("still.safetensors"), checkpoint.to_bytes().expect("bytes")).expect("writes");
+    let still = [&["prune", "still.safetensors", "--epochs", "60", "--out", "still"], SMALL].concat();
+    fails(&dir, &still, &["momentum 0 in bn1", "--snap"]);
+    ok(&dir, &[&still[..], &["--snap"]].concat());
+    assert_eq!(report(&dir, "still")["argmax_agreement"], report(&dir, "still")["samples"]);
+    assert_eq!(report(&dir, "still")["lossless"], false, "what the snap changed counts");
 
     fs::write(dir.path().join("widths.txt"), "conv1 3\nconv2 1/2 # of 16\n").expect("writes");
     let widths = json(&dir, &[&prune[..], &["--widths", "widths.txt", "--out", "widths"]].concat());

@@ -1,7 +1,7 @@
 //! What a picture's file says of itself, without its pixels: whether it is whole, how large it is and how it is to be turned.
 //!
 //! Decoders fill in what a damaged file lacks: a JPEG with a tenth of its scan is a picture with nine tenths of grey. So every
-//! byte that decides a pixel is looked at here first: the checksums of a PNG ([`png`]), every code word of a JPEG ([`jpeg`]).
+//! byte that decides a pixel is looked at here first: the checksums of a PNG (`png`), every code word of a JPEG (`jpeg`).
 //! A changed bit that leaves a JPEG's code words sound cannot be seen: the format has no checksum.
 
 mod jpeg;
@@ -69,6 +69,7 @@ impl Format {
         }
         if let [b'P', b'1'..=b'7', blank, ..] = start
             && blank.is_ascii_whitespace()
+            && start.get(3).is_some_and(|next| next.is_ascii_digit() || *next == b'#')
         {
             return Some(Format::Other("PNM"));
         }
@@ -355,7 +356,14 @@ mod tests {
         ] {
             assert_eq!(of(start), Some(Format::Other(name)));
         }
-        for text in [&b"BMW is no picture at all"[..], b"P6x", b"", b"hello", b"\0\0\0\x18ftypmp42"] {
+        for text in [
+            &b"BMW is no picture at all"[..],
+            b"P6x",
+            b"P1 is a patient",
+            b"",
+            b"hello",
+            b"\0\0\0\x18ftypmp42",
+        ] {
             assert_eq!(of(text), None, "{text:?}");
         }
     }

@@ -106,12 +106,18 @@ impl Description {
     /// # Errors
     /// A text that says where something else was expected.
     pub fn from_text(text: &str) -> Read<Self> {
+        /// More channels or pixels along a side than any image has.
+        const LARGEST: usize = 65_535;
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let Stated { input: StatedInput { shape, mean, std }, output, data } = Stated::from_json(&value)?;
         let input = match shape[..] {
             [] => None,
-            [c, h, w] => Some(Shape::new(c, h, w)),
-            _ => return Err(format!("input: shape: expected three sizes, found {}", shape.len())),
+            [c, h, w] if shape.iter().all(|side| (1..=LARGEST).contains(side)) => Some(Shape::new(c, h, w)),
+            _ => {
+                return Err(format!(
+                    "input: shape: expected three sizes from 1 to {LARGEST}, found {shape:?}"
+                ));
+            }
         };
         let fits = mean.len() == std.len()
             && input.is_none_or(|input| mean.is_empty() || mean.len() == input.c)
@@ -205,6 +211,8 @@ mod tests {
             ("[]", "expected an object"),
             ("{}", "input: missing"),
             (r#"{"input":{"shape":[3,2]}}"#, "input: shape"),
+            (r#"{"input":{"shape":[1,28,18446744073709551615]}}"#, "input: shape"),
+            (r#"{"input":{"shape":[1,0,28]}}"#, "input: shape"),
             (r#"{"input":{"mean":[0.5],"std":[]}}"#, "one mean and one positive deviation"),
             (r#"{"input":{"mean":[0.5],"std":[0.0]}}"#, "one mean and one positive deviation"),
             (

@@ -185,6 +185,10 @@ pub struct TooShort {
     pub slowest: Slowest,
     /// Nats by which its differences shrink at the best strength.
     pub reached: f64,
+    /// Nats by which they would have to.
+    pub needed: f64,
+    /// The best strength: that which comes nearest.
+    pub strength: f64,
 }
 
 /// Which differences take longest to vanish.
@@ -243,7 +247,10 @@ pub fn auto_strength(begin: &Contraction, schedule: &Schedule, target: f64) -> R
             Slowest::Statistics => " for the running statistics of batch norm",
         };
         Error::new(ErrorKind::Argument, "choosing the centripetal strength")
-            .expected(format!("a schedule in which differences inside clusters can shrink by e^{target}"))
+            .expected(format!(
+                "a schedule in which differences inside clusters can shrink by e^{}",
+                short.needed
+            ))
             .found(format!(
                 "{} steps, in which the best strength reaches e^{:.1}{what}",
                 schedule.total_steps, short.reached
@@ -331,8 +338,8 @@ impl Reached {
     }
 }
 
-/// The smallest sufficient eps, or the most that any eps reaches.
-fn search(begin: &Contraction, schedule: &Schedule, target: f64) -> std::result::Result<f64, Reached> {
+/// The smallest sufficient eps, or the most that any eps reaches, and that eps.
+fn search(begin: &Contraction, schedule: &Schedule, target: f64) -> std::result::Result<f64, (Reached, f64)> {
     // Pulls are eps and the least decay: that of the tensors that are pulled least.
     let eta = begin.slowest_decay;
     let reached = |pull: f64| {
@@ -340,8 +347,8 @@ fn search(begin: &Contraction, schedule: &Schedule, target: f64) -> std::result:
         (0..schedule.total_steps).for_each(|step| run.step(schedule.lr(step), pull - eta));
         run.reached(target)
     };
-    let mut best = reached(eta);
-    if best.part() >= 1.0 {
+    let mut best = (reached(eta), 0.0);
+    if best.0.part() >= 1.0 {
         return Ok(0.0);
     }
     let highest = highest_lr(schedule);
@@ -369,8 +376,8 @@ fn search(begin: &Contraction, schedule: &Schedule, target: f64) -> std::result:
             window.fill(reached(pull));
         }
         let sustained = window.iter().copied().fold(Reached::ALL, Reached::worse);
-        if sustained.part() > best.part() {
-            best = sustained;
+        if sustained.part() > best.0.part() {
+            best = (sustained, pull - eta);
         }
         if sustained.part() >= 1.0 {
             let first = if rippling { pull / RIPPLE_RATIO.powi(SUSTAINED as i32 - 1) } else { pull };
@@ -393,14 +400,19 @@ fn highest_lr(schedule: &Schedule) -> f64 {
 /// The length at which a stretched `schedule` reaches `target`, if its best strength reaches `best` now.
 ///
 /// Contraction grows with the length, less what gathering momentum costs, so proportion alone falls short.
-fn steps_needed(begin: &Contraction, schedule: &Schedule, target: f64, best: Reached) -> TooShort {
+fn steps_needed(
+    begin: &Contraction,
+    schedule: &Schedule,
+    target: f64,
+    (best, strength): (Reached, f64),
+) -> TooShort {
     // Statistics follow filters, and are to blame only where these are close enough.
-    let (slowest, reached) = if best.filters < 1.0 {
-        (Slowest::Filters, best.filters * target)
+    let (slowest, part, needed) = if best.filters < 1.0 {
+        (Slowest::Filters, best.filters, target)
     } else {
-        (Slowest::Statistics, best.statistics * target.min(LOSSLESS))
+        (Slowest::Statistics, best.statistics, target.min(LOSSLESS))
     };
-    let enough = |steps| TooShort { steps, slowest, reached };
+    let enough = |steps| TooShort { steps, slowest, reached: part * needed, needed, strength };
     let mut steps = schedule.total_steps;
     let mut part = best.part();
     loop {
@@ -411,7 +423,7 @@ fn steps_needed(begin: &Contraction, schedule: &Schedule, target: f64, best: Rea
         }
         match search(begin, &schedule.stretched(steps), target) {
             Ok(_) => return enough(steps),
-            Err(best) => part = best.part(),
+            Err((best, _)) => part = best.part(),
         }
     }
 }

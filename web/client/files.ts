@@ -10,6 +10,9 @@ const SIDE = 32;
 const MOST_PICTURES = 60_000;
 /** Names that promise a picture. */
 const PICTURE = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp)$/i;
+/** Folders that hold a split, and that of training among them. */
+const SPLIT = /^(train|test|val|valid|validation)$/i;
+const TRAIN = /^train$/i;
 /** First bytes of pictures that browsers show. */
 const MAGIC = ['\x89PNG', '\xff\xd8\xff', 'GIF8', 'RIFF....WEBP'].map((start) => new RegExp(`^${start}`, 's'));
 /** What lies behind a transparent pixel, as in the command. */
@@ -69,6 +72,7 @@ export async function openFiles(
   // Content decides, whatever the name; what is named as a picture and is none is left out with a word.
   const pictures: Picked[] = [];
   const others: Picked[] = [];
+  files = files.filter((file) => !pathOf(file).split('/').slice(0, -1).some((folder) => folder.startsWith('.') || folder === '__MACOSX'));
   for (const file of files) (PICTURE.test(file.name) || (await isPicture(file)) ? pictures : others).push(file);
   if (pictures.length > 0) return openPictures(engine, pictures, [...skipped, ...others.map(pathOf)], problem, progress, wasmUrl);
   const bytes: Uint8Array[] = [];
@@ -131,7 +135,13 @@ async function openPictures(
   }
   const place = (file: Picked) => {
     const folders = pathOf(file).split('/').slice(0, -1);
-    return { file, label: (folders.at(-1) ?? '').normalize('NFC'), test: folders.some((folder) => /^(test|val|valid|validation)$/i.test(folder)) };
+    // The class is the folder right below that of the split, or else below the folder that was picked, as in the command.
+    const split = folders.findIndex((folder) => SPLIT.test(folder));
+    const label = split >= 0 ? folders[split + 1] : (folders[1] ?? folders[0]);
+    if (label === undefined) {
+      throw problem(`reading ${pathOf(file)}`, 'a picture in the folder of its class', 'one beside these folders', 'Put it into the folder of its class', 'data');
+    }
+    return { file, label: label.normalize('NFC'), test: split >= 0 && !TRAIN.test(folders[split]!) };
   };
   const placed = pictures.map(place).sort((a, b) => Number(a.test) - Number(b.test));
   const classes = [...new Set(placed.map(({ label }) => label))].sort();

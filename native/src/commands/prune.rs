@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use centripetal::data::{Loader, fingerprint};
 use centripetal::formats::{Checkpoint, Provenance, Stage};
-use centripetal::graph::Coupling;
+use centripetal::graph::{Coupling, Node};
 use centripetal::model::Model;
-use centripetal::optim::Schedule;
+use centripetal::ops::Op;
 use centripetal::optim::forecast::{
-    self, AUTO_TARGET, Contraction, Forecast, LOSSLESS, Slowest, TooShort, Verdict, gentle_steps,
+    self, AUTO_TARGET, Contraction, Differences, Forecast, LOSSLESS, Slowest, TooShort, Verdict, gentle_steps,
 };
+use centripetal::optim::{Schedule, SgdConfig};
 use centripetal::plan::Mode;
 use centripetal::prune::cluster::within_deviation;
 use centripetal::prune::surgery::{Operation, Rest, Statistics};
@@ -23,7 +24,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 
 use super::{Outcome, Scene, baseline, command, images_of, steps, test_batch_beside};
-use crate::args::{Keep, Method, PruneArgs, Strength};
+use crate::args::{Keep, Method, PruneArgs, Recipe, Strength};
 use crate::metrics::{Log, Phase};
 use crate::progress::{Console, bytes, grouped, percent, scaled, table, to_json};
 use crate::run::{self, Collapse, Ended, Identity, Run, Start};
@@ -110,7 +111,7 @@ pub(super) fn prune(
     }
     let Widths { coupling, plan, clusters } = widths(console, args, &name, &base.model, args.clustering)?;
     let sgd = args.recipe.sgd();
-    let begin = Contraction::of_network(&base.model.graph, Some(&clusters), &sgd);
+    let begin = beginning(args, &base.model, &clusters, &sgd)?;
     let per_epoch = train.batches_per_epoch() as u64;
     let gentle = gentle_steps(&base.model.graph, &clusters);
     let (strength, outlook) = strength(console, args, &begin, &schedule, (per_epoch, gentle))?;
@@ -239,7 +240,7 @@ pub(super) fn prune(
         {
             console.warn(&format!(
                 "the {step} changed {} of {} answers, and logits by up to {max_rel_logit_diff:.1e} of the largest \
-                 (lossless: 0 answers and at most {LOSSLESS_LOGITS:.0e}): the clusters had not collapsed. A longer run or a higher --strength helps",
+                 (lossless: 0 answers and at most {LOSSLESS_LOGITS:.0e}): filters of a cluster were not yet equal",
                 samples - argmax_agreement,
                 samples
             ));
@@ -444,6 +445,40 @@ impl Outlook {
     }
 }
 
+/// The differences before the first step.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] for a batch norm whose statistics never move, unless --snap makes them equal.
+fn beginning(args: &PruneArgs, model: &Model, clusters: &Clusters, sgd: &SgdConfig) -> Result<Contraction> {
+    let mut differences = Differences::of_network(&model.graph, Some(clusters), sgd);
+    if differences.statistics == Some(0.0) {
+        let stands = |node: &&Node| matches!(&node.op, Op::BatchNorm2d(norm) if norm.momentum == 0.0);
+        let name = model.graph.nodes.iter().find(stands).map_or("", |node| &node.name);
+        if !args.snap {
+            return Err(Error::new(ErrorKind::Argument, format!("pruning {}", args.file.display()))
+                .expected("batch norms whose running statistics follow the data, so that those of equal filters become equal")
+                .found(format!("momentum 0 in {name}"))
+                .next("Export the network with another momentum, such as PyTorch's 0.1; or give --snap, which makes them equal before the cut"));
+        }
+        differences.statistics = None;
+    }
+    Ok(Contraction::new(sgd.momentum, sgd.direction, &differences))
+}
+
+/// Epochs from which on --strength auto finds a strength: at least `guess`, which takes warm-up and milestones for parts of the
+/// run. They are epochs of their own, so it is tried.
+fn epochs_needed(args: &PruneArgs, begin: &Contraction, per_epoch: u64, guess: u64) -> u64 {
+    const TRIES: usize = 40;
+    let is_enough = |&epochs: &u64| {
+        let recipe = Recipe { epochs: epochs as usize, ..args.recipe.clone() };
+        let schedule = recipe.schedule(args.lr, per_epoch as usize);
+        schedule
+            .is_ok_and(|schedule| matches!(forecast::find_strength(begin, &schedule, AUTO_TARGET), Ok(Ok(_))))
+    };
+    let longer = |epochs: &u64| Some(epochs + epochs.div_ceil(20));
+    std::iter::successors(Some(guess), longer).take(TRIES).find(is_enough).unwrap_or(guess)
+}
+
 /// The strength for `schedule`, of `per_epoch` steps an epoch, and its forecast from `begin`. Runs of less than `gentle` steps
 /// are warned of.
 ///
@@ -466,8 +501,8 @@ fn strength(
                 "Filters become equal, but the running statistics of batch norm need longer to forget how they differed"
             }
         };
-        let (steps, epochs) = (grouped(short.steps), epochs(short.steps));
-        format!("{why}: --epochs {epochs} would do (about {steps} steps), or a smaller --batch")
+        let enough = epochs_needed(args, begin, per_epoch, epochs(short.steps));
+        format!("{why}: --strength auto --epochs {enough} would do, or a smaller --batch")
     };
     let shrinks = |log: f64, needed: f64| {
         format!(
@@ -476,14 +511,20 @@ fn strength(
             grouped(total)
         )
     };
+    const GOES_ON: &str = "With --snap the run goes on, and the certificate states what the snap changes";
+    const CHANGES: &str = "The snap will change answers";
     let strength = match args.strength {
         Strength::Fixed(strength) => strength,
-        Strength::Auto => forecast::find_strength(begin, schedule, AUTO_TARGET)?.map_err(|short| {
-            Error::new(ErrorKind::Argument, "choosing --strength auto")
-                .expected("a run in which the filters of every cluster become equal")
-                .found(shrinks(-short.reached, AUTO_TARGET))
-                .next(longer(short))
-        })?,
+        Strength::Auto => match forecast::find_strength(begin, schedule, AUTO_TARGET)? {
+            Ok(strength) => strength,
+            Err(short) if args.snap => short.strength,
+            Err(short) => {
+                return Err(Error::new(ErrorKind::Argument, "choosing --strength auto")
+                    .expected("a run in which the filters of every cluster become equal")
+                    .found(shrinks(-short.reached, short.needed))
+                    .next(format!("{}. {GOES_ON}", longer(short))));
+            }
+        },
     };
     let (forecast, verdict) = forecast::assess(begin, schedule, strength, LOSSLESS)?;
     let slowest =
@@ -507,13 +548,10 @@ fn strength(
             )
             .expected("a strength that makes the filters of every cluster equal")
             .found(found)
-            .next(format!(
-                "{next}. With --snap the run goes on, and the certificate states what the snap changes"
-            )));
+            .next(format!("{next}. {GOES_ON}")));
         }
-        console.warn(&format!(
-            "--strength {strength} will not make filters equal: {found}. {next}. The snap will change answers"
-        ));
+        console
+            .warn(&format!("--strength {strength} will not make filters equal: {found}. {next}. {CHANGES}"));
     }
     if let Some(merged) = forecast.merged_at {
         console.note(&format!(

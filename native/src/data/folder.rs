@@ -202,6 +202,9 @@ struct Found {
     others: Vec<PathBuf>,
 }
 
+/// Folders in the folder of a class are followed so deep.
+const DEEPEST: usize = 16;
+
 impl Found {
     fn add(&mut self, dir: &Path, depth: usize) -> Result<()> {
         for path in entries(dir)? {
@@ -210,11 +213,16 @@ impl Found {
                 // A link that leads nowhere is told when it is read.
                 self.deep += usize::from(depth > 0);
                 self.files.push(path);
-            } else if path.is_dir() && !is_link {
-                if !hidden(&path) {
-                    self.add(&path, depth + 1)?;
+            } else if path.is_dir() && !hidden(&path) {
+                // Links may lead in a circle.
+                if depth == DEEPEST {
+                    return Err(Error::new(ErrorKind::Data, format!("listing {}", path.display()))
+                        .expected(format!("folders that lie at most {DEEPEST} deep in that of their class"))
+                        .found("deeper ones, or a link to a folder that it lies in")
+                        .next("Remove that link"));
                 }
-            } else {
+                self.add(&path, depth + 1)?;
+            } else if !path.is_dir() {
                 self.others.push(path);
             }
         }

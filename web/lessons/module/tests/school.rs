@@ -538,7 +538,7 @@ fn a_schedule_of_200_steps_is_as_short_as_the_lab_says() {
     let network = Contraction::new(momentum, Direction::HeavyBall, &kinds);
     let (_, verdict) = assess(&network, &schedule, 0.001, LOSSLESS).expect("arguments in range");
     let Verdict::TooShort(TooShort { steps: with_statistics, .. }) = verdict else { panic!("{verdict:?}") };
-    teacher.states(&format!("(about {with_statistics} steps), or a smaller --batch"));
+    teacher.states(&format!("--strength auto --epochs {} would do, or", with_statistics.div_ceil(100)));
     teacher.states(&format!("which lag behind, and so asks for {with_statistics} steps"));
     let refused = auto_strength(&begin, &schedule, LOSSLESS).expect_err("too short").to_string();
     let best = refused.split("reaches e^").nth(1).and_then(|rest| rest.split(['\n', ' ', ';']).next());
