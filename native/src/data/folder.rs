@@ -214,12 +214,21 @@ impl Found {
                 self.deep += usize::from(depth > 0);
                 self.files.push(path);
             } else if path.is_dir() && !hidden(&path) {
-                // Links may lead in a circle.
-                if depth == DEEPEST {
+                let leads_back = || {
+                    let (home, there) = (dir.canonicalize().ok()?, path.canonicalize().ok()?);
+                    Some(home.starts_with(there))
+                };
+                if depth == DEEPEST || is_link && leads_back() != Some(false) {
                     return Err(Error::new(ErrorKind::Data, format!("listing {}", path.display()))
-                        .expected(format!("folders that lie at most {DEEPEST} deep in that of their class"))
-                        .found("deeper ones, or a link to a folder that it lies in")
-                        .next("Remove that link"));
+                        .expected(format!(
+                            "a folder of pictures, at most {DEEPEST} deep in that of its class"
+                        ))
+                        .found(if is_link {
+                            "a link that leads back to a folder above it"
+                        } else {
+                            "a deeper one"
+                        })
+                        .next("Remove it, or move the pictures"));
                 }
                 self.add(&path, depth + 1)?;
             } else if !path.is_dir() {
@@ -723,10 +732,18 @@ mod tests {
         symlink("/dev/zero", at("endless.png")).unwrap();
         fs::create_dir(at("folder.png")).unwrap();
         symlink("..", dir.path().join("train/dog/up")).unwrap();
+        // Followed, all classes would be dogs, without end.
+        let message = error(&dir);
+        assert!(message.contains("train/dog/up") && message.contains("a link that leads back"), "{message}");
+        fs::remove_file(dir.path().join("train/dog/up")).unwrap();
+        // Pictures that lie elsewhere belong to the class that links to their folder.
+        let elsewhere = tempfile::tempdir().unwrap();
+        colour(elsewhere.path().join("more.png"), 4, 3, [1, 2, 3]);
+        symlink(elsewhere.path(), dir.path().join("train/dog/more")).unwrap();
         let splits = open(dir.path(), None, Variation::Auto, BUDGET).unwrap();
-        assert_eq!(splits.train.len(), 3);
+        assert_eq!(splits.train.len(), 4);
         assert!(
-            splits.notes.iter().any(|note| note.starts_with("3 files are no images and ignored in ")),
+            splits.notes.iter().any(|note| note.starts_with("2 files are no images and ignored in ")),
             "{:?}",
             splits.notes
         );
