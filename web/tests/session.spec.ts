@@ -752,11 +752,7 @@ test('pictures are read as by the command: cut ones are refused, turned ones tur
         return [...new Uint8Array(await (await canvas.convertToBlob({ type, quality: 1 })).arrayBuffer())];
       };
       const session = await window.centripetal.Session.open({ device: 'cpu' });
-      const file = (path: string, bytes: number[]) => {
-        const file = new File([new Uint8Array(bytes)], path.split('/').at(-1)!);
-        Object.defineProperty(file, 'webkitRelativePath', { value: path });
-        return file;
-      };
+      const file = (path: string, bytes: number[]) => ({ name: path, bytes: new Uint8Array(bytes).buffer });
       const refused = async (name: string, bytes: number[]) => {
         try {
           await session.useFiles([file(`set/a/${name}`, bytes), file('set/b/1.png', await drawn('image/png'))]);
@@ -781,17 +777,23 @@ test('pictures are read as by the command: cut ones are refused, turned ones tur
         for (let orientation = 1; orientation <= 8; orientation++) turned.push((await corners(withExif(bytes, orientation))).join(' '));
       }
       const clear = await corners(await drawn('image/png', true));
+      // The class is the folder below that of the split; hidden folders are nobody's.
+      const deep = [file('set/train/a/more/1', png), file('set/train/b/1', png), file('set/train/.trash/b/1', png), file('set/val/b/1', png)];
+      const { classes, train, test } = await session.useFiles(deep);
+      cuts.push(await session.useFiles([file('set/train/1.png', png), file('set/train/b/1', png)]).then(() => 'taken', (error: Error) => error.message));
       session.close();
-      return { cuts, turned, clear };
+      return { cuts, turned, clear, deep: { classes, train, test } };
     },
     [jpeg] as const,
   );
-  expect(result.cuts[0]).toMatch(/^reading set\/a\/cut\.jpg: the file is cut short/);
-  expect(result.cuts[1]).toMatch(/^reading set\/a\/cut\.jpg: the file is cut short/);
-  expect(result.cuts[2]).toMatch(/^reading set\/a\/cut: the file is cut short/);
+  expect(result.cuts[0]).toMatch(/^reading set\/a\/cut\.jpg: expected a whole picture, found the file is cut short/);
+  expect(result.cuts[1]).toMatch(/^reading set\/a\/cut\.jpg: expected a whole picture, found the file is cut short/);
+  expect(result.cuts[2]).toMatch(/^reading set\/a\/cut: expected a whole picture, found the file is cut short/);
   const [left, right, up, down] = ['100 001 100', '001 100 001', '100 100 001', '001 001 100'];
   const expected = [left, right, right, left, up, up, down, down];
   expect(result.turned).toEqual([...expected, ...expected]);
+  expect(result.cuts[3]).toMatch(/^reading set\/train\/1\.png: expected a picture in the folder of its class/);
+  expect(result.deep).toEqual({ classes: ['a', 'b'], train: 2, test: 1 });
   expect(result.clear).toEqual(['111', '111', '111']);
 });
 
