@@ -1000,54 +1000,6 @@ fn onnx_goes_out_and_comes_back() {
     assert!(!dir.path().join("x").exists());
 }
 
-/// An ONNX file whose only weights are in the file `location`.
-fn onnx_with_weights_in(location: &str) -> Vec<u8> {
-    let bytes = |field: u8, content: &[u8]| [&[field << 3 | 2, content.len() as u8], content].concat();
-    let text = |field: u8, content: &str| bytes(field, content.as_bytes());
-    let int = |field: u8, value: u8| vec![field << 3, value];
-    let node = |op: &str, from: &[&str], to: &str| {
-        let inputs: Vec<u8> = from.iter().flat_map(|name| text(1, name)).collect();
-        bytes(1, &[inputs, text(2, to), text(4, op)].concat())
-    };
-    let entry = bytes(13, &[text(1, "location"), text(2, location)].concat());
-    let dims: Vec<u8> = [2, 1, 1, 1].iter().flat_map(|&side| int(1, side)).collect();
-    let tensor = [dims, int(2, 1), text(8, "w"), entry, vec![14 << 3, 1]].concat();
-    let shape: Vec<u8> = [1, 1, 4, 4].iter().flat_map(|&side| bytes(1, &int(1, side))).collect();
-    let kind = bytes(1, &[int(1, 1), bytes(2, &shape)].concat());
-    let graph = [
-        node("Conv", &["x", "w"], "z"),
-        node("GlobalAveragePool", &["z"], "y"),
-        bytes(5, &tensor),
-        bytes(11, &[text(1, "x"), bytes(2, &kind)].concat()),
-        bytes(12, &text(1, "y")),
-    ];
-    let graph = graph.concat();
-    let length = [graph.len() as u8 | 128, (graph.len() >> 7) as u8];
-    [int(1, 8), vec![7 << 3 | 2], length.to_vec(), graph, bytes(8, &[text(1, ""), int(2, 17)].concat())]
-        .concat()
-}
-
-#[test]
-fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
-    let dir = TempDir::new().expect("a folder");
-    fs::create_dir(dir.path().join("net")).expect("a folder");
-    let write = |path: &str, content: &[u8]| fs::write(dir.path().join(path), content).expect("writes");
-    write("secret.bin", &[0; 8]);
-    write("net/weights.bin", &[0; 8]);
-    write("net/good.onnx", &onnx_with_weights_in("weights.bin"));
-    write("net/up.onnx", &onnx_with_weights_in("../secret.bin"));
-    write("net/gone.onnx", &onnx_with_weights_in("gone.bin"));
-    ok(&dir, &["import", "net/good.onnx", "--out", "good"]);
-    fails(&dir, &["import", "net/up.onnx", "--out", "x"], &["../secret.bin", "not in the folder"]);
-    fails(&dir, &["import", "net/gone.onnx", "--out", "x"], &["gone.bin"]);
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::symlink("../secret.bin", dir.path().join("net/link.bin")).expect("a link");
-        write("net/link.onnx", &onnx_with_weights_in("link.bin"));
-        fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of its folder"]);
-    }
-}
-
 /// A picture of `side` pixels whose colours follow from `number`.
 fn picture(path: &Path, side: u32, number: u8) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

@@ -173,6 +173,25 @@ fn a_missing_file_of_weights_is_named_with_where_it_was_looked_for() {
     fails(&dir, &["import", "net/model.onnx", "--output", "z", "--out", "x"], &["one number a class"]);
 }
 
+#[test]
+fn weights_beside_an_onnx_file_are_read_from_its_folder_alone() {
+    let dir = TempDir::new().expect("a folder");
+    write(&dir, "secret.bin", &[0; 8]);
+    write(&dir, "net/weights.bin", &[0; 8]);
+    write(&dir, "net/good.onnx", &onnx_with_weights_in("weights.bin"));
+    write(&dir, "net/up.onnx", &onnx_with_weights_in("../secret.bin"));
+    write(&dir, "net/gone.onnx", &onnx_with_weights_in("gone.bin"));
+    ok(&dir, &["import", "net/good.onnx", "--out", "good"]);
+    fails(&dir, &["import", "net/up.onnx", "--out", "x"], &["../secret.bin", "not in the folder"]);
+    fails(&dir, &["import", "net/gone.onnx", "--out", "x"], &["gone.bin"]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("../secret.bin", dir.path().join("net/link.bin")).expect("a link");
+        write(&dir, "net/link.onnx", &onnx_with_weights_in("link.bin"));
+        fails(&dir, &["import", "net/link.onnx", "--out", "x"], &["a link that leads out of its folder"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn links_of_a_cache_are_followed_and_links_to_elsewhere_are_not() {
