@@ -234,13 +234,17 @@ pub(super) fn prune(
     scene.tune(&device, &operation.slim.graph, test.batch_size(), Mode::Evaluate)?;
     let clock = || started.elapsed().as_secs_f64();
     let certificate = block_on(certify(&device, operation.stages(&wide), &clusters, &test, &clock))?;
+    let cause = match &operation.statistics {
+        Statistics::Kept(_) => "filters of a cluster were not yet equal",
+        _ => "filters were equal, but this network makes the rounding of float32 that large",
+    };
     for (step, comparison) in certificate.steps() {
         let Comparison { argmax_agreement, samples, max_rel_logit_diff, .. } = comparison;
         if argmax_agreement != samples || *max_rel_logit_diff > LOSSLESS_LOGITS || max_rel_logit_diff.is_nan()
         {
             console.warn(&format!(
                 "the {step} changed {} of {} answers, and logits by up to {max_rel_logit_diff:.1e} of the largest \
-                 (lossless: 0 answers and at most {LOSSLESS_LOGITS:.0e}): filters of a cluster were not yet equal",
+                 (lossless: 0 answers and at most {LOSSLESS_LOGITS:.0e}): {cause}",
                 samples - argmax_agreement,
                 samples
             ));
@@ -466,8 +470,8 @@ fn beginning(args: &PruneArgs, model: &Model, clusters: &Clusters, sgd: &SgdConf
 }
 
 /// Epochs from which on --strength auto finds a strength: at least `guess`, which takes warm-up and milestones for parts of the
-/// run. They are epochs of their own, so it is tried.
-fn epochs_needed(args: &PruneArgs, begin: &Contraction, per_epoch: u64, guess: u64) -> u64 {
+/// run. They are epochs of their own, so it is tried; `None` where none of the lengths tried is enough.
+fn epochs_needed(args: &PruneArgs, begin: &Contraction, per_epoch: u64, guess: u64) -> Option<u64> {
     const TRIES: usize = 40;
     let is_enough = |&epochs: &u64| {
         let recipe = Recipe { epochs: epochs as usize, ..args.recipe.clone() };
@@ -476,7 +480,7 @@ fn epochs_needed(args: &PruneArgs, begin: &Contraction, per_epoch: u64, guess: u
             .is_ok_and(|schedule| matches!(forecast::find_strength(begin, &schedule, AUTO_TARGET), Ok(Ok(_))))
     };
     let longer = |epochs: &u64| Some(epochs + epochs.div_ceil(20));
-    std::iter::successors(Some(guess), longer).take(TRIES).find(is_enough).unwrap_or(guess)
+    std::iter::successors(Some(guess), longer).take(TRIES).find(is_enough)
 }
 
 /// The strength for `schedule`, of `per_epoch` steps an epoch, and its forecast from `begin`. Runs of less than `gentle` steps
@@ -501,8 +505,14 @@ fn strength(
                 "Filters become equal, but the running statistics of batch norm need longer to forget how they differed"
             }
         };
-        let enough = epochs_needed(args, begin, per_epoch, epochs(short.steps));
-        format!("{why}: --strength auto --epochs {enough} would do, or a smaller --batch")
+        match epochs_needed(args, begin, per_epoch, epochs(short.steps)) {
+            Some(enough) => {
+                format!("{why}: --strength auto --epochs {enough} would do, or a smaller --batch")
+            }
+            None => format!(
+                "{why}, nor are several times as many epochs while the rate falls so early: take later --milestones, or --schedule cosine"
+            ),
+        }
     };
     let shrinks = |log: f64, needed: f64| {
         format!(
